@@ -1,0 +1,1 @@
+"""Settings of every process, composed from the rooms."""
