@@ -1,0 +1,47 @@
+"""What an operator may set about the controller: default, unit, and what None means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class RolloutOptions:
+    """Where the wish comes from, and how closely the controller looks."""
+
+    repository: str | None = None
+    """URL or path of the release repository; None: this controller follows none (and says so)."""
+    branch: str = "main"
+    """The protected branch whose head is the wish."""
+    environment: str = "production"
+    """Which folder under `environments/` this controller carries out."""
+    poll_s: float = 0.5
+    """Seconds between two looks at the branch."""
+    look_s: float = 1.0
+    """Seconds between two looks at the counters while a rollout is unsettled."""
+    tau_samples: int = 200
+    """Model times of the champion wanted before the latency threshold is frozen."""
+    tau_wait_s: float = 2.0
+    """Seconds to wait for them after the candidate has loaded; then latency is not judged, and the look says so."""
+    silent_s: float = 5.0
+    """Seconds without counters after which the source counts as missing and the rollout pauses."""
+    git_timeout_s: float = 20.0
+    """Seconds one git command may take."""
+
+
+@dataclass(frozen=True)
+class ControlOptions:
+    """The control process: its address and its lease."""
+
+    host: str = "127.0.0.1"
+    """Address of the control API and console."""
+    port: int = 8090
+    """TCP port; 0: any free one (the real one stands in run/endpoints.json)."""
+    lease_s: float = 15.0
+    """Seconds the lease of the leading controller lasts; a second controller takes over after it."""
+    table_lease_s: float = 60.0
+    """Seconds an unsettled route table is valid at the scorers without being renewed."""
+    loop_s: float = 0.2
+    """Seconds between two turns of the reconciler."""
+    request_timeout_s: float = 10.0
+    """Seconds a client waits for the control API."""
