@@ -1,0 +1,87 @@
+"""Settings of the scoring data plane."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class ServingOptions:
+    """How many workers serve, what they accept, and how long anyone waits.
+
+    Attributes:
+        host: address of the scoring listener.
+        port: its port; 0 lets the system choose (the real one is in `run/endpoints.json`).
+        workers: scoring processes on the one listener.
+        backlog: connections the kernel may queue for the listener.
+        max_connections: open connections per worker; beyond it new ones wait in the backlog.
+        max_header_bytes: request line and headers of one request (then 431).
+        max_headers: header fields of one request (then 431).
+        max_body_bytes: body of one request (then 413).
+        max_instances: transactions in one request (then 400).
+        max_pipeline: unanswered requests of one connection before it is no longer read.
+        header_timeout_s: from the first byte of a request to the end of its headers (then 408).
+        body_timeout_s: from the end of the headers to the end of the body (then 408).
+        idle_timeout_s: a kept-alive connection without a request; longer than a proxy's usual 60 s.
+        batch: transactions in one tick at most.
+        queue: transactions waiting for a tick, per worker and service (then 429).
+        deadline_ms: per model call while a rollout is unsettled; then the champion answers.
+        hang_s: a model call longer than this makes the worker ask to be replaced.
+        held_s: how long a duplicate waits for the attempt that holds its transaction (then 503).
+        shadow_queue: batches waiting for a shadow before further ones are counted as its misses.
+        report_ms: how often a worker reports its counts to the supervisor.
+        silence_s: a worker that has not reported for so long is killed and replaced.
+        start_s: a worker that is not ready after so long is killed and replaced.
+        lag_s: after SIGTERM, how long new connections are still accepted while `ready` says no.
+        drain_s: after that, how long kept-alive connections may send one more request.
+        linger_s: how long a closed connection is read, so that the last reply is not cut off.
+        seal_s: how often open segments are closed and sealed.
+        segment_bytes: size to which a segment is preallocated.
+        fsync: `none` leaves segments to the page cache (a process may die, not the machine);
+            `tick` makes each tick's records durable before its replies.
+        unwritable: what a worker does when it cannot write decisions: `stop` answers 503,
+            `serve-and-alarm` goes on and counts.
+        trial_s: time a bundle may take in its throwaway process.
+        trial_mb: address space it may take there, in MiB.
+        load_s: time a worker may take to load a bundle.
+        ceiling_events: deadline misses (or errors) of an arm within `ceiling_s` ...
+        ceiling_share: ... which, at this share of its calls, make the supervisor retreat by itself.
+        ceiling_s: the window of the two.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    workers: int = 2
+    backlog: int = 2_048
+    max_connections: int = 4_096
+    max_header_bytes: int = 16_384
+    max_headers: int = 64
+    max_body_bytes: int = 1_048_576
+    max_instances: int = 256
+    max_pipeline: int = 64
+    header_timeout_s: float = 5.0
+    body_timeout_s: float = 10.0
+    idle_timeout_s: float = 75.0
+    batch: int = 64
+    queue: int = 4_096
+    deadline_ms: int = 50
+    hang_s: float = 2.0
+    held_s: float = 2.0
+    shadow_queue: int = 4
+    report_ms: int = 250
+    silence_s: float = 7.0
+    start_s: float = 60.0
+    lag_s: float = 1.0
+    drain_s: float = 5.0
+    linger_s: float = 1.0
+    seal_s: float = 10.0
+    segment_bytes: int = 8 * 1_048_576
+    fsync: Literal["none", "tick"] = "none"
+    unwritable: Literal["stop", "serve-and-alarm"] = "stop"
+    trial_s: float = 60.0
+    trial_mb: int = 4_096
+    load_s: float = 60.0
+    ceiling_events: int = 20
+    ceiling_share: float = 0.05
+    ceiling_s: float = 5.0
