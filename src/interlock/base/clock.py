@@ -64,6 +64,22 @@ class ManualClock:
 
 
 @dataclass(frozen=True)
+class ClockOptions:
+    """Which edge clock the scorers take; anything but real time is for demos and replays only."""
+
+    origin_ns: int | None = None
+    """Edge time at `started_ns`, in ns since the Unix epoch; None: real time."""
+    started_ns: int = 0
+    """The CLOCK_MONOTONIC instant, in ns, at which the edge clock read `origin_ns`."""
+    speed: float = 1.0
+    """Edge seconds per real second."""
+
+    def edge(self, clock: Clock) -> EdgeClock:
+        """The edge clock that these options describe, driven by `clock`."""
+        return EdgeClock(clock, self.origin_ns, self.started_ns, self.speed)
+
+
+@dataclass(frozen=True)
 class EdgeClock:
     """The receive clock of the edge: the window clock of every velocity feature.
 

@@ -6,8 +6,12 @@ the old file or the new one, whole; a crash leaves at most a temporary file besi
 
 from __future__ import annotations
 
+import functools
 import os
 from pathlib import Path
+
+_SUN_PATH = 100
+"""Longest socket path that every platform takes (`sun_path` holds 104 or 108 bytes with its NUL)."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -47,3 +51,22 @@ def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
             raise FileExistsError(f"{path.name} exists with other bytes")
         return
     write_atomic(path, data, mode)
+
+
+def socket_address(path: Path) -> str:
+    """An address for a unix socket at `path` that bind and connect take, however long the path is.
+
+    A long path is reached through a descriptor of its folder, which this process keeps open;
+    the address therefore means something in this process only. The folder must exist.
+    """
+    absolute = Path(os.path.abspath(path))
+    if len(os.fsencode(absolute)) <= _SUN_PATH:
+        return str(absolute)
+    folder = absolute.parent
+    return f"/proc/self/fd/{_folder_handle(folder, folder.stat().st_ino)}/{absolute.name}"
+
+
+@functools.cache
+def _folder_handle(folder: Path, inode: int) -> int:
+    del inode  # part of the key: a folder made anew under the same name is another folder
+    return os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)

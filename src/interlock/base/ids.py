@@ -30,7 +30,7 @@ class SeededIds:
     """The same bytes for the same seed: for tests and simulations only."""
 
     def __init__(self, seed: int) -> None:
-        self._generator = random.Random(seed)
+        self._generator = random.Random(seed)  # noqa: S311 - replayable on purpose, never a secret
 
     def random(self, size: int) -> bytes:
         """The next `size` bytes of the seeded stream."""
