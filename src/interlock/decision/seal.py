@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from interlock.base.errors import IntegrityError
@@ -54,3 +56,21 @@ def decode(data: bytes) -> Seal:
     if seal.schema != SCHEMA:
         raise IntegrityError(f"seal schema {seal.schema} is unknown", "read it with the version that wrote it")
     return seal
+
+
+def body(seal: Seal) -> dict[str, Any]:
+    """The seal as the body of the event `segment.sealed`; nanoseconds are strings there."""
+    plain: dict[str, Any] = msgspec.structs.asdict(seal)
+    return plain | {"first_ns": str(seal.first_ns), "last_ns": str(seal.last_ns)}
+
+
+def of_body(plain: dict[str, Any]) -> Seal:
+    """The seal in an event's body.
+
+    Raises:
+        IntegrityError: it holds none.
+    """
+    try:
+        return msgspec.convert(plain, Seal, strict=False)
+    except msgspec.MsgspecError as error:
+        raise IntegrityError("an event's body holds no seal", "keep the log and look at the event") from error
