@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess  # noqa: S404 argument lists only
+import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,17 +77,21 @@ class GitSource:
         )
 
     def authors(self, commit: str, folder: str, since: str | None) -> tuple[str, ...]:
-        """Authors of every commit of the range that touches the folder, side branches included."""
+        """Authors of every commit of the range that changed the folder, side branches included.
+
+        A merge counts only when it differs from all its parents: then somebody wrote in it.
+        """
         span = _checked(commit) if since is None else f"{_checked(since)}..{_checked(commit)}"
-        text = self._text("log", "--full-history", "--format=%ae", span, "--", folder or ".")
-        return tuple(sorted({line.strip().lower() for line in text.splitlines() if line.strip()}))
+        text = self._text("log", "--full-history", "-c", "--name-only", "--format=%x00%ae", span, "--", folder or ".")
+        records = (record.strip().split("\n") for record in text.split("\0"))
+        return tuple(sorted({record[0].strip().lower() for record in records if len(record) > 1}))
 
     def revert(self, inverse: Inverse) -> Reverted:
         """Put the folder back on top of the newest head."""
-        wanted = self._folder_tree(inverse.base_commit, inverse.folder)
-        bad = self._folder_tree(inverse.bad_commit, inverse.folder)
         for _ in range(_PUSH_ATTEMPTS):
             head = self.head()
+            wanted = self._folder_tree(inverse.base_commit, inverse.folder)
+            bad = self._folder_tree(inverse.bad_commit, inverse.folder)
             now = self._folder_tree(head, inverse.folder)
             if now == wanted:
                 return Reverted("already", head)
@@ -105,6 +109,7 @@ class GitSource:
     def _commit_with(self, head: str, inverse: Inverse, wanted: str | None) -> str:
         with tempfile.TemporaryDirectory(dir=self._folder) as scratch:
             index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
+            index["GIT_WORK_TREE"] = scratch
             self._git("read-tree", head, env=index)
             self._git("rm", "-r", "--cached", "--quiet", "--ignore-unmatch", "--", inverse.folder, env=index)
             if wanted is not None:
@@ -198,7 +203,9 @@ class GitSource:
 
 
 def _environment(extra: dict[str, str] | None) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in ("PATH", "HOME", "SSH_AUTH_SOCK", "GIT_SSH_COMMAND") if name in os.environ}
+    kept = {
+        name: os.environ[name] for name in ("PATH", "HOME", "SSH_AUTH_SOCK", "GIT_SSH_COMMAND") if name in os.environ
+    }
     return {
         **kept,
         "GIT_TERMINAL_PROMPT": "0",
