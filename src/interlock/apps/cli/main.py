@@ -13,6 +13,7 @@ import typer
 
 from interlock.apps.cli.output import fail
 from interlock.base.errors import InterlockError
+from interlock.privacy.redact import print_exception_redacted
 
 NOUNS: tuple[str, ...] = ()
 """Modules with `register(app)`, in the order that `interlock --help` lists them."""
@@ -41,6 +42,7 @@ def build(nouns: tuple[str, ...] = NOUNS) -> typer.Typer:
 
 def run() -> None:
     """Entry point of the console script: every failure ends with its remedy and its exit code."""
+    sys.excepthook = print_exception_redacted
     app = build()
     try:
         app()
