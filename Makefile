@@ -1,0 +1,70 @@
+# Everything a person or CI runs. On a fresh machine: Python >= 3.11, git and make; nothing else is assumed.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-unit test-process lint format bench bench-handbook docs test-services lock clean
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+UV := .tools/bin/uv
+BIN := .venv/bin
+EXTRAS := --extra serve --extra control --extra train --extra cluster
+READY := .venv/.ready
+DATA ?= ../shared/data
+
+# The lock alone decides what is installed: no index, link or interpreter of the caller's own configuration.
+export UV_NO_CONFIG := 1
+unexport PIP_FIND_LINKS
+unexport UV_FIND_LINKS
+unexport VIRTUAL_ENV
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Install the locked environment into .venv (needs Python >= 3.11)
+
+$(READY): pyproject.toml uv.lock | $(UV)
+	$(UV) sync --frozen --python "$$(command -v $(PYTHON))" $(EXTRAS)
+	@touch $@
+
+$(UV):
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if (3, 11) <= v < (3, 14) else "make setup needs Python 3.11, 3.12 or 3.13; name one: make setup PYTHON=python3.12")'
+	$(PYTHON) -m venv .tools
+	.tools/bin/pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+
+demo: $(READY) ## The whole story on this machine: train, approve, release, roll back, prove (<= 3 min)
+	$(BIN)/interlock demo
+
+test: test-unit test-process ## All tests: the pure set first, then those that start processes
+
+test-unit: $(READY) ## The pure tests only
+	$(BIN)/pytest -q -m "not process"
+
+test-process: $(READY) ## The tests that start processes and services
+	$(BIN)/pytest -q -m process
+
+test-services: $(READY) ## Contract suites of the stores (INTERLOCK_TEST_REDIS: also against that Redis)
+	$(BIN)/pytest -q tests/contracts
+
+lint: $(READY) ## Format, lint, types, imports, house rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/test_house_rules.py tests/test_layout.py
+
+format: $(READY) ## Rewrite the code in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: bench-handbook ## Every benchmark that needs no other machine
+
+bench-handbook: $(READY) ## Parity and the worth of velocity on the Handbook's data (DATA=folder)
+	$(BIN)/python -m bench.handbook --data $(DATA)
+
+docs: $(READY) ## Write docs/reference from the code, check every link
+	$(BIN)/python docs/generate.py
+
+lock: | $(UV) ## Resolve the environment anew into uv.lock
+	$(UV) lock
+
+clean: ## Remove the environments and caches (never .interlock)
+	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
