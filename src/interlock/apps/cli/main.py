@@ -15,7 +15,7 @@ from interlock.apps.cli.output import fail
 from interlock.base.errors import InterlockError
 from interlock.privacy.redact import print_exception_redacted
 
-NOUNS: tuple[str, ...] = ()
+NOUNS: tuple[str, ...] = ("interlock.apps.cli.platform",)
 """Modules with `register(app)`, in the order that `interlock --help` lists them."""
 
 

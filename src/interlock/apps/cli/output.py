@@ -19,6 +19,8 @@ from interlock.base.errors import InterlockError, UnreachableError, UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_PIPE_COLUMNS = 200
+
 EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -45,8 +47,8 @@ def emit(output: str, data: Mapping[str, Any], table: Callable[[], RenderableTyp
         return
     from rich.console import Console
 
-    # A pipe gets whole lines: rich would fold them at 80 columns.
-    console = Console(soft_wrap=not sys.stdout.isatty(), highlight=False)
+    # A pipe has no width of its own: rich would fold at 80 columns what a person greps.
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS, highlight=False)
     console.print(table() if table else lines(data))
 
 
