@@ -10,11 +10,12 @@ The places of one installation all lie under its home (`INTERLOCK_HOME`, default
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -103,11 +104,11 @@ class Settings:
     home: Path
     purpose: Purpose = "live"
     """What this installation is for; `demo` and `replay` may set the edge clock."""
-    scoring: ServingOptions = field(default_factory=ServingOptions)
-    store: StoreOptions = field(default_factory=StoreOptions)
-    rollout: RolloutOptions = field(default_factory=RolloutOptions)
-    control: ControlOptions = field(default_factory=ControlOptions)
-    clock: ClockOptions = field(default_factory=ClockOptions)
+    scoring: ServingOptions = dataclasses.field(default_factory=ServingOptions)
+    store: StoreOptions = dataclasses.field(default_factory=StoreOptions)
+    rollout: RolloutOptions = dataclasses.field(default_factory=RolloutOptions)
+    control: ControlOptions = dataclasses.field(default_factory=ControlOptions)
+    clock: ClockOptions = dataclasses.field(default_factory=ClockOptions)
 
     @property
     def places(self) -> Places:
@@ -139,6 +140,10 @@ def load(home: Path | None = None, environ: Mapping[str, str] | None = None) -> 
     wanted = _from_file(home / "settings.yaml")
     for key, value in _from_environment(environ).items():
         wanted[key] = {**wanted.get(key, {}), **value} if isinstance(value, dict) else value
+    return _compose(home, wanted)
+
+
+def _compose(home: Path, wanted: dict[str, Any]) -> Settings:
     purpose = _purpose(wanted.pop("purpose", ("live", "default")))
     settings = Settings(home, purpose, **{group: _group(group, given) for group, given in wanted.items()})
     if purpose == "live" and settings.clock != ClockOptions():
@@ -155,8 +160,8 @@ def write(home: Path, values: Mapping[str, Any]) -> None:
         UsageError: a value that `load` would refuse.
     """
     text = "".join(_yaml_lines(values))
+    _compose(home, _from_text(text, "settings.yaml"))
     write_atomic(home / "settings.yaml", text.encode())
-    load(home, {})
 
 
 def publish_endpoint(home: Path, name: Endpoint, value: str | None) -> None:
@@ -198,12 +203,16 @@ _Given = dict[str, tuple[Any, str]]
 def _from_file(path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
-    document = strict_yaml.load(path.read_text(encoding="utf-8"), path.name)
+    return _from_text(path.read_text(encoding="utf-8"), path.name)
+
+
+def _from_text(text: str, name: str) -> dict[str, Any]:
+    document = strict_yaml.load(text, name)
     if not isinstance(document, strict_yaml.Mapping):
-        raise UsageError(f"{path.name}: not a mapping", f"write one mapping per group: {', '.join(GROUPS)}")
+        raise UsageError(f"{name}: not a mapping", f"write one mapping per group: {', '.join(GROUPS)}")
     found: dict[str, Any] = {}
     for group, body in document.items():
-        where = f"{path.name}:{document.lines[group]}"
+        where = f"{name}:{document.lines[group]}"
         if group == "purpose":
             found[group] = (body, where)
             continue
@@ -211,7 +220,7 @@ def _from_file(path: Path) -> dict[str, Any]:
             raise UsageError(f"{where}: unknown group {group}", f"known: purpose, {', '.join(GROUPS)}")
         if not isinstance(body, strict_yaml.Mapping):
             raise UsageError(f"{where}: {group} is not a mapping", f"known fields: {_known(GROUPS[group])}")
-        found[group] = {name: (value, f"{path.name}:{body.lines[name]}") for name, value in body.items()}
+        found[group] = {field: (value, f"{name}:{body.lines[field]}") for field, value in body.items()}
     return found
 
 
