@@ -1,0 +1,56 @@
+"""The route table that an effect asks for."""
+
+from __future__ import annotations
+
+from interlock.base.errors import UsageError
+from interlock.decision.split import weights
+from interlock.decision.table import BUCKETS, CANDIDATE, CHAMPION, Arm, RouteTable
+from interlock.rollout.step import Effect, Rollout, Target
+
+
+def table(rollout: Rollout, effect: Effect, epoch: int, lease_s: float) -> RouteTable:
+    """The table of a `set_route` effect.
+
+    Shapes: `baseline` (the champion on an executor of its own, to learn τ), `shadow`, `split`,
+    `settled` (the candidate is the champion from now on), `champion` (as it was before; without a
+    champion no arm at all: the fallback answers). The last names the latch it opens.
+    """
+    champion = None if rollout.champion is None else _arm(CHAMPION, rollout.champion)
+    candidate = None if rollout.candidate is None else _arm(CANDIDATE, rollout.candidate)
+    arms: tuple[Arm, ...]
+    shadows: tuple[Arm, ...] = ()
+    if effect.shape in ("baseline", "shadow", "champion"):
+        arms = () if champion is None else (_whole(champion),)
+        shadows = (candidate,) if effect.shape == "shadow" and candidate is not None else ()
+    elif candidate is None:
+        raise UsageError("a route to a candidate that was not admitted", "admit it first")
+    elif effect.shape == "split":
+        arms = weights(champion, candidate, effect.share)
+    else:
+        arms = (_whole(_renamed(candidate)),)
+    unsettled = effect.shape in ("baseline", "shadow", "split")
+    return RouteTable(
+        service=rollout.service,
+        epoch=epoch,
+        generation=effect.generation,
+        arms=arms,
+        salt=rollout.salt,
+        shadows=shadows,
+        tau_ns=rollout.tau_ns if unsettled else None,
+        lease_s=lease_s if unsettled else None,
+        fallback=rollout.fallback,
+        clears=(rollout.latch or None) if effect.shape == "champion" else None,
+        rollout=rollout.id,
+    ).validate()
+
+
+def _arm(name: str, target: Target) -> Arm:
+    return Arm(name=name, bundle=target.bundle, folder=target.folder, version=target.version, ranges=())
+
+
+def _whole(arm: Arm) -> Arm:
+    return Arm(name=arm.name, bundle=arm.bundle, folder=arm.folder, version=arm.version, ranges=((0, BUCKETS),))
+
+
+def _renamed(arm: Arm) -> Arm:
+    return Arm(name=CHAMPION, bundle=arm.bundle, folder=arm.folder, version=arm.version, ranges=())

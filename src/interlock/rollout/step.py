@@ -1,0 +1,462 @@
+"""The rollout machine: `step(state, observation, now)` is pure and decides everything.
+
+A rollout's whole truth is a `Rollout` value. What must be done stands in `pending`, written to the
+journal *before* it is performed; an `Outcome` takes it off. After a crash the pending effects are
+performed again: each is idempotent. Effects of going back come in this order: the retreat latch,
+the table that puts the champion back, the inverse commit, the unloading. Nothing else waits for Git.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+
+from interlock.base.clock import NS_PER_S
+from interlock.rollout.plan import ALL, Plan
+from interlock.rollout.states import FINAL, TRYING, State, after
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A version that may serve: what was admitted, or what serves now."""
+
+    version: str
+    bundle: str
+    folder: str
+    commit: str
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """Something to do outside. `n` names it within its rollout.
+
+    Kinds: `load`, `set_route` (`shape`: baseline | shadow | split | settled | champion), `unload`,
+    `retreat`, `revert_commit`. Notifying and recording are what the journal does by itself.
+    """
+
+    n: int
+    kind: str
+    generation: int = 0
+    share: int = 0
+    shape: str = ""
+    bundle: str = ""
+
+
+class Rollout(msgspec.Struct, frozen=True, kw_only=True):
+    """One rollout: everything that `step` needs and a person may ask."""
+
+    id: str
+    service: str
+    commit: str
+    folder: str
+    """Digest of the service's folder: what the approvals bind."""
+    version: str
+    wish: str
+    """Digest of everything that was judged: the folder, its approvals, people and policies."""
+    salt: str
+    started_ns: int
+    state: State = State.PROPOSED
+    champion: Target | None = None
+    candidate: Target | None = None
+    plan: Plan | None = None
+    fallback: dict[str, str] = {"decision": "REVIEW"}
+    index: int = -1
+    """The canary step in force."""
+    since_ns: int = 0
+    """When the present state, or canary step, began."""
+    base_generation: int = 0
+    """The service's newest generation before this rollout."""
+    generation: int = 0
+    """Of the last table this rollout asked for."""
+    share: int = 0
+    shape: str = ""
+    tau_ns: int | None = None
+    loaded_ns: int = 0
+    effects: int = 0
+    """How many effects have been numbered."""
+    pending: tuple[Effect, ...] = ()
+    reason: str = ""
+    actor: str = ""
+    caught_in: str = ""
+    latch: str = ""
+    resume: str = ""
+    majority_ns: int = 0
+    breach_ns: int = 0
+    champion_ns: int = 0
+    """When all traffic was on the champion again."""
+    reverted: str = ""
+    ended_ns: int = 0
+
+
+class Admitted(msgspec.Struct, frozen=True, tag="admitted"):
+    """Checking passed: the admission is in the log and on disk."""
+
+    candidate: Target
+    plan: Plan
+    champion: Target | None
+    generation: int
+    """The service's newest generation, so that ours are newer."""
+    fallback: dict[str, str] = {"decision": "REVIEW"}
+
+
+class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
+    """Checking said no."""
+
+    reason: str
+
+
+class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
+    """An effect came to its end; `ok` False means that it never will succeed."""
+
+    n: int
+    ok: bool = True
+    detail: str = ""
+
+
+class Looked(msgspec.Struct, frozen=True, tag="looked"):
+    """A look at the counters: `breach` names failing guards, `missing` says what could not be seen."""
+
+    breach: str = ""
+    missing: str = ""
+    candidate_requests: int = 0
+    tau_ns: int | None = None
+    champion_ready: bool = True
+
+
+class Latched(msgspec.Struct, frozen=True, tag="latched"):
+    """Somebody else went back: a supervisor or a person."""
+
+    latch: str
+    reason: str
+    actor: str
+    at_ns: int
+
+
+class Aborted(msgspec.Struct, frozen=True, tag="aborted"):
+    """A person asked to go back."""
+
+    actor: str
+    reason: str
+
+
+class Superseded(msgspec.Struct, frozen=True, tag="superseded"):
+    """The branch asks for something else now."""
+
+    commit: str
+
+
+class Begun(msgspec.Struct, frozen=True, tag="begun"):
+    """Checking starts."""
+
+
+Observation = Admitted | Rejected | Outcome | Looked | Latched | Aborted | Superseded | Begun
+
+
+def step(rollout: Rollout, seen: Observation, now_ns: int) -> tuple[Rollout, tuple[Effect, ...]]:
+    """The rollout after an observation, and the effects that are new in it.
+
+    Raises:
+        RefusedError: the observation does not belong to this state (then nothing changes).
+    """
+    before = rollout.effects
+    changed = _HANDLERS[type(seen)](rollout, seen, now_ns)  # type: ignore[operator]
+    changed = _closed(changed, now_ns)
+    return changed, tuple(effect for effect in changed.pending if effect.n > before)
+
+
+def fold(first: Rollout, observations: Iterable[tuple[Observation, int]]) -> Rollout:
+    """The rollout that a journal tells of."""
+    for seen, now_ns in observations:
+        first, _ = step(first, seen, now_ns)
+    return first
+
+
+def seconds_since(then_ns: int, now_ns: int) -> float:
+    """Elapsed seconds."""
+    return (now_ns - then_ns) / NS_PER_S
+
+
+def _begun(rollout: Rollout, seen: Begun, now_ns: int) -> Rollout:
+    return _moved(rollout, "begin", now_ns)
+
+
+def _admitted(rollout: Rollout, seen: Admitted, now_ns: int) -> Rollout:
+    moved = _moved(
+        rollout,
+        "admitted",
+        now_ns,
+        candidate=seen.candidate,
+        champion=seen.champion,
+        plan=seen.plan,
+        fallback=seen.fallback,
+        base_generation=seen.generation,
+        generation=seen.generation,
+    )
+    if moved.champion is not None:
+        moved = _route(moved, "baseline", 0)
+    return _with(moved, Effect(0, "load", bundle=seen.candidate.bundle))
+
+
+def _rejected(rollout: Rollout, seen: Rejected, now_ns: int) -> Rollout:
+    return _moved(rollout, "rejected", now_ns, reason=seen.reason)
+
+
+def _outcome(rollout: Rollout, seen: Outcome, now_ns: int) -> Rollout:
+    effect = next((each for each in rollout.pending if each.n == seen.n), None)
+    if effect is None:
+        return rollout
+    rollout = _replaced(rollout, pending=tuple(each for each in rollout.pending if each.n != seen.n))
+    handler = _OUTCOMES.get(effect.kind)
+    return rollout if handler is None else handler(rollout, effect, seen, now_ns)
+
+
+def _load_ended(rollout: Rollout, effect: Effect, seen: Outcome, now_ns: int) -> Rollout:
+    if rollout.state is not State.LOADING:
+        return rollout
+    if seen.ok:
+        return _onward(_replaced(rollout, loaded_ns=now_ns), now_ns, tau_ns=None)
+    refused = _moved(rollout, "load_failed", now_ns, reason=seen.detail, caught_in="loading")
+    return _cleared(refused)
+
+
+def _route_ended(rollout: Rollout, effect: Effect, seen: Outcome, now_ns: int) -> Rollout:
+    if not seen.ok:
+        return _going_back(rollout, "breach", now_ns, reason=f"the scorers refused the table: {seen.detail}")
+    if effect.shape == "split" and effect.share * 2 > ALL and not rollout.majority_ns:
+        rollout = _replaced(rollout, majority_ns=now_ns)
+    if effect.shape == "champion" and rollout.breach_ns and not rollout.champion_ns:
+        rollout = _replaced(rollout, champion_ns=now_ns)
+    if rollout.state is State.PROMOTING:
+        return _moved(rollout, "watch", now_ns)
+    # A share counts from the moment all workers have it.
+    return _replaced(rollout, since_ns=now_ns) if rollout.state in TRYING else rollout
+
+
+def _retreat_ended(rollout: Rollout, effect: Effect, seen: Outcome, now_ns: int) -> Rollout:
+    return rollout if rollout.champion_ns else _replaced(rollout, champion_ns=now_ns)
+
+
+def _revert_ended(rollout: Rollout, effect: Effect, seen: Outcome, now_ns: int) -> Rollout:
+    return _replaced(rollout, reverted=seen.detail)
+
+
+def _looked(rollout: Rollout, seen: Looked, now_ns: int) -> Rollout:
+    plan = rollout.plan
+    if plan is None or rollout.state in FINAL or rollout.state in (State.ROLLING_BACK, State.RETREATED):
+        return rollout
+    if seen.breach and (rollout.state in TRYING or rollout.state is State.HELD):
+        return _breached(rollout, seen, now_ns)
+    if seconds_since(rollout.started_ns, now_ns) >= plan.deadline_s and rollout.state is not State.WATCHING:
+        return _going_back(rollout, "deadline", now_ns, reason=_late(rollout))
+    if rollout.state is State.HELD:
+        return rollout if _why_not(rollout, seen) else _resumed(rollout, now_ns)
+    if seen.missing:
+        return _paused(rollout, seen.missing, now_ns) if _can_pause(rollout) else rollout
+    return _onward(rollout, now_ns, seen.tau_ns, seen)
+
+
+def _breached(rollout: Rollout, seen: Looked, now_ns: int) -> Rollout:
+    if not seen.champion_ready and rollout.champion is not None:
+        why = f"{seen.breach} failed, but the champion is not ready: the candidate is the only healthy copy"
+        return _moved(rollout, "blocked", now_ns, reason=why) if rollout.state is not State.HELD else rollout
+    return _going_back(rollout, "breach", now_ns, reason=seen.breach)
+
+
+def _late(rollout: Rollout) -> str:
+    return f"not settled within its deadline ({rollout.state.value}{': ' + rollout.reason if rollout.reason else ''})"
+
+
+def _can_pause(rollout: Rollout) -> bool:
+    return rollout.state in (State.SHADOW, State.CANARY, State.WATCHING)
+
+
+def _why_not(rollout: Rollout, seen: Looked) -> str:
+    """What still keeps a held rollout from going on."""
+    if seen.missing:
+        return seen.missing
+    if not seen.champion_ready and rollout.champion is not None:
+        return "the champion is not ready"
+    return "" if rollout.resume != "canary" or seen.candidate_requests else "no traffic has met the candidate"
+
+
+def _paused(rollout: Rollout, why: str, now_ns: int) -> Rollout:
+    return _moved(rollout, "pause", now_ns, reason=why, resume=rollout.state.value)
+
+
+def _resumed(rollout: Rollout, now_ns: int) -> Rollout:
+    return _moved(rollout, f"resume_{rollout.resume or State.WATCHING.value}", now_ns, reason="", resume="")
+
+
+def _onward(rollout: Rollout, now_ns: int, tau_ns: int | None, seen: Looked | None = None) -> Rollout:
+    """Begin the plan's next part when the present one has had its time."""
+    plan = rollout.plan
+    if plan is None or _waiting(rollout):
+        return rollout
+    if rollout.state is State.LOADING:
+        return _after_loading(rollout, plan, tau_ns, now_ns)
+    if seen is None or rollout.state not in (State.SHADOW, State.CANARY, State.WATCHING):
+        return rollout
+    if seconds_since(rollout.since_ns, now_ns) < _duration(rollout, plan):
+        return rollout
+    if rollout.state is State.WATCHING:
+        return _settled(rollout, now_ns)
+    if rollout.state is State.CANARY and not seen.candidate_requests:
+        return _paused(rollout, "no traffic has met the candidate", now_ns)
+    return _next_share(rollout, plan, now_ns)
+
+
+def _waiting(rollout: Rollout) -> bool:
+    return any(effect.kind in ("load", "set_route") for effect in rollout.pending)
+
+
+def _duration(rollout: Rollout, plan: Plan) -> float:
+    if rollout.state is State.SHADOW:
+        return plan.shadow_s
+    return plan.steps[rollout.index].for_s if rollout.state is State.CANARY else plan.watch_s
+
+
+def _after_loading(rollout: Rollout, plan: Plan, tau_ns: int | None, now_ns: int) -> Rollout:
+    if rollout.champion is None:
+        return _promoted(rollout, plan, now_ns)
+    if tau_ns is None and seconds_since(rollout.loaded_ns, now_ns) < plan.tau_wait_s:
+        return rollout
+    rollout = _replaced(rollout, tau_ns=tau_ns)
+    if plan.shadow_s > 0:
+        return _route(_moved(rollout, "shadow", now_ns), "shadow", 0)
+    return _next_share(rollout, plan, now_ns)
+
+
+def _next_share(rollout: Rollout, plan: Plan, now_ns: int) -> Rollout:
+    if rollout.index + 1 < len(plan.steps):
+        moved = _moved(rollout, "step", now_ns, index=rollout.index + 1)
+        return _route(moved, "split", plan.steps[moved.index].share)
+    return _promoted(rollout, plan, now_ns)
+
+
+def _promoted(rollout: Rollout, plan: Plan, now_ns: int) -> Rollout:
+    share = ALL if rollout.champion is None else ALL - plan.holdback
+    return _route(_moved(rollout, "promote", now_ns), "split", share)
+
+
+def _settled(rollout: Rollout, now_ns: int) -> Rollout:
+    settled = _route(_moved(rollout, "settle", now_ns, reason=""), "settled", ALL)
+    if (
+        rollout.champion is not None
+        and rollout.candidate is not None
+        and (rollout.champion.bundle != rollout.candidate.bundle)
+    ):
+        settled = _with(settled, Effect(0, "unload", bundle=rollout.champion.bundle))
+    return settled
+
+
+def _latched(rollout: Rollout, seen: Latched, now_ns: int) -> Rollout:
+    if rollout.state in FINAL or rollout.state in (State.ROLLING_BACK, State.RETREATED):
+        return rollout if rollout.latch else _replaced(rollout, latch=seen.latch)
+    if rollout.state in (State.PROPOSED, State.CHECKING):
+        return rollout
+    caught = rollout.resume or rollout.state.value
+    moved = _moved(
+        rollout,
+        "retreat",
+        now_ns,
+        reason=seen.reason,
+        actor=seen.actor,
+        latch=seen.latch,
+        caught_in=caught,
+        breach_ns=seen.at_ns,
+        champion_ns=seen.at_ns,
+    )
+    return _undone(moved)
+
+
+def _aborted(rollout: Rollout, seen: Aborted, now_ns: int) -> Rollout:
+    if rollout.state in FINAL or rollout.state in (State.ROLLING_BACK, State.RETREATED):
+        return rollout
+    if rollout.state is State.CHECKING:
+        return _moved(rollout, "abort", now_ns, reason=seen.reason, actor=seen.actor)
+    return _going_back(rollout, "abort", now_ns, reason=seen.reason, actor=seen.actor)
+
+
+def _superseded(rollout: Rollout, seen: Superseded, now_ns: int) -> Rollout:
+    if rollout.state in FINAL or rollout.state in (State.ROLLING_BACK, State.RETREATED):
+        return rollout
+    moved = _moved(rollout, "supersede", now_ns, reason=f"commit {seen.commit[:12]} asks for something else")
+    return _cleared(moved)
+
+
+def _going_back(rollout: Rollout, event: str, now_ns: int, reason: str, actor: str = "controller") -> Rollout:
+    caught = rollout.resume or rollout.state.value
+    moved = _moved(
+        rollout, event, now_ns, reason=reason, actor=actor, caught_in=caught, breach_ns=now_ns, latch=rollout.id
+    )
+    return _undone(_with(_replaced(moved, pending=()), Effect(0, "retreat")))
+
+
+def _undone(rollout: Rollout) -> Rollout:
+    """After the latch: the champion's own table, the inverse commit, the unloading."""
+    kept = tuple(effect for effect in rollout.pending if effect.kind == "retreat")
+    rollout = _route(_replaced(rollout, pending=kept), "champion", 0)
+    return _unloaded(_with(rollout, Effect(0, "revert_commit")))
+
+
+def _cleared(rollout: Rollout) -> Rollout:
+    """Leave without a latch: nothing is wrong with the champion's table but our additions."""
+    touched = rollout.candidate is not None
+    rollout = _replaced(rollout, pending=())
+    return _unloaded(_route(rollout, "champion", 0)) if touched else rollout
+
+
+def _unloaded(rollout: Rollout) -> Rollout:
+    if rollout.candidate is None or (
+        rollout.champion is not None and rollout.champion.bundle == rollout.candidate.bundle
+    ):
+        return rollout
+    return _with(rollout, Effect(0, "unload", bundle=rollout.candidate.bundle))
+
+
+def _route(rollout: Rollout, shape: str, share: int) -> Rollout:
+    generation = rollout.generation + 1
+    routed = _replaced(rollout, generation=generation, share=share, shape=shape)
+    return _with(routed, Effect(0, "set_route", generation=generation, share=share, shape=shape))
+
+
+def _with(rollout: Rollout, effect: Effect) -> Rollout:
+    number = rollout.effects + 1
+    numbered = msgspec.structs.replace(effect, n=number)
+    return _replaced(rollout, effects=number, pending=(*rollout.pending, numbered))
+
+
+def _closed(rollout: Rollout, now_ns: int) -> Rollout:
+    """A rollout that went back and has nothing left to do is over."""
+    if rollout.state in (State.ROLLING_BACK, State.RETREATED) and not rollout.pending:
+        return _moved(rollout, "back", now_ns)
+    return rollout
+
+
+def _moved(rollout: Rollout, event: str, now_ns: int, **changes: object) -> Rollout:
+    state = after(rollout.state, event)
+    ended = now_ns if state in FINAL else 0
+    if state is State.HELD and "resume" not in changes:
+        changes["resume"] = rollout.state.value
+    return _replaced(rollout, state=state, since_ns=now_ns, ended_ns=ended, **changes)
+
+
+def _replaced(rollout: Rollout, **changes: object) -> Rollout:
+    return msgspec.structs.replace(rollout, **changes)
+
+
+_OUTCOMES = {
+    "load": _load_ended,
+    "set_route": _route_ended,
+    "retreat": _retreat_ended,
+    "revert_commit": _revert_ended,
+}
+_HANDLERS = {
+    Begun: _begun,
+    Admitted: _admitted,
+    Rejected: _rejected,
+    Outcome: _outcome,
+    Looked: _looked,
+    Latched: _latched,
+    Aborted: _aborted,
+    Superseded: _superseded,
+}
