@@ -12,6 +12,8 @@ DATA ?= ../shared/data
 
 # The lock alone decides what is installed: no index, link or interpreter of the caller's own configuration.
 export UV_NO_CONFIG := 1
+# The machine's own trust store: company networks re-sign what comes from outside.
+export UV_SYSTEM_CERTS := 1
 unexport PIP_FIND_LINKS
 unexport UV_FIND_LINKS
 unexport VIRTUAL_ENV
