@@ -45,17 +45,16 @@ def tree_model(width: int, trees: int = 8, seed: int = 0, depth: int = 3) -> byt
     node = helper.make_node(
         "TreeEnsembleRegressor",
         ["vectors"],
-        ["probability"],
+        ["margin"],
         domain="ai.onnx.ml",
         n_targets=1,
-        post_transform="LOGISTIC",
         aggregate_function="SUM",
         base_values=[-1.0],
         **{f"nodes_{key}": values for key, values in rows.items()},
         **{f"target_{key}": values for key, values in leaves.items()},
     )
     graph = helper.make_graph(
-        [node],
+        [node, helper.make_node("Sigmoid", ["margin"], ["probability"])],
         "tiny",
         [helper.make_tensor_value_info("vectors", TensorProto.FLOAT, [None, width])],
         [helper.make_tensor_value_info("probability", TensorProto.FLOAT, [None, 1])],
