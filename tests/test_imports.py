@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parent.parent
 
 FORBIDDEN = (
     "deltalake",
@@ -43,3 +49,36 @@ def test_a_scorer_loads_nothing_that_trains_stores_tables_or_talks_sql() -> None
     assert "onnxruntime" in loaded
     assert "interlock" in loaded
     assert not loaded & set(FORBIDDEN)
+
+
+VIOLATIONS = {
+    "base/verdict.py": ("import interlock.trust.event", "Rooms import downwards only"),
+    "rollout/states.py": ("import interlock.serving.options", "Rooms import downwards only"),
+    "trust/event.py": ("import yaml", "YAML is read in base alone (strict)"),
+    "decision/table.py": ("import pyarrow", "Columns in Arrow come through a port"),
+    "decision/split.py": ("import scipy", "The scorer imports nothing that trains, stores tables or talks SQL"),
+    "analysis/sequential.py": ("import sqlalchemy", "Vendors are spoken to in adapters alone"),
+    "privacy/token.py": ("import interlock.privacy.redact", "No two siblings import each other, at any depth"),
+    "privacy/pan.py": ("import interlock.privacy.token", "No two siblings import each other, at any depth"),
+    "adapters/git/source.py": ("import interlock.adapters.sql.events", "Adapters ignore each other"),
+}
+
+
+@pytest.mark.process
+def test_a_forbidden_import_is_noticed(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    for name, (line, _) in VIOLATIONS.items():
+        path = tmp_path / "src" / "interlock" / name
+        path.write_text(path.read_text("utf-8") + f"\n{line}\n")
+    done = subprocess.run(
+        [Path(sys.executable).parent / "lint-imports", "--no-cache"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "src"), "NO_COLOR": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    broken = set(re.findall(r"^(.+) BROKEN$", done.stdout, re.MULTILINE))
+    assert done.returncode != 0
+    assert {contract for _, contract in VIOLATIONS.values()} <= broken

@@ -1,0 +1,93 @@
+"""Write `docs/reference/` from the code, and check every link of the documentation.
+
+`make docs` runs it; `tests/test_docs.py` compares what is committed with what it would write.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+from typer.testing import CliRunner
+
+from interlock import settings
+from interlock.apps.cli import main
+
+ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT / "docs" / "reference"
+PAGES = ("*.md", "docs/**/*.md")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_NOTE = "<!-- Written by `make docs`; change the code, not this page. -->\n"
+
+
+def commands(app: typer.Typer, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command of the application as its words, groups before their commands."""
+    yield path
+    for command in app.registered_commands:
+        if command.callback and not command.hidden:
+            yield (*path, command.name or command.callback.__name__.replace("_", "-"))
+    for group in app.registered_groups:
+        if group.typer_instance is not None and group.name:
+            yield from commands(group.typer_instance, (*path, group.name))
+
+
+def cli_page() -> str:
+    """`--help` of every command."""
+    app = main.build()
+    runner = CliRunner(env={"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"})
+    parts = ["# Command line\n", _NOTE]
+    for path in commands(app):
+        shown = runner.invoke(app, [*path, "--help"], prog_name="interlock")
+        if shown.exit_code != 0:
+            raise SystemExit(f"interlock {' '.join(path)} --help ended with {shown.exit_code}")
+        text = "\n".join(line.rstrip() for line in shown.output.strip().splitlines())
+        parts.append(f"## `{' '.join(('interlock', *path))}`\n\n```\n{text}\n```\n")
+    return "\n".join(parts)
+
+
+def settings_page() -> str:
+    """Every setting with its type and default."""
+    parts = [
+        "# Settings\n",
+        _NOTE,
+        "`<home>/settings.yaml` holds one mapping per group; `INTERLOCK_<GROUP>_<FIELD>` in the environment wins.",
+        "The meaning of each field, its unit and that of None stand beside it in the room's `options.py`.\n",
+        "| group | field | type | default |\n|---|---|---|---|",
+    ]
+    for group, field, kind, value in settings.describe():
+        shown = kind.replace("|", "\\|")
+        parts.append(f"| {group} | {field} | `{shown}` | {value} |")
+    return "\n".join(parts) + "\n"
+
+
+def reference() -> dict[str, str]:
+    """What the generated pages should hold, by file name."""
+    return {"cli.md": cli_page(), "settings.md": settings_page()}
+
+
+def dead_links() -> list[str]:
+    """Links to files of this repository that do not exist."""
+    pages = [page for pattern in PAGES for page in sorted(ROOT.glob(pattern))]
+    return [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in _LINK.findall(page.read_text("utf-8"))
+        if "://" not in target and not target.startswith("#") and not (page.parent / target.split("#")[0]).exists()
+    ]
+
+
+def write() -> int:
+    """Write the pages; 1 when a link is dead."""
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    for name, text in reference().items():
+        (REFERENCE / name).write_text(text, encoding="utf-8")
+    found = dead_links()
+    sys.stderr.write("".join(f"dead link: {each}\n" for each in found))
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(write())
