@@ -17,6 +17,7 @@ from interlock.decision.counts import (
     REQUESTS,
     TIME_EDGES,
     ArmCounts,
+    Ints,
     ShadowCounts,
     WorkerCounts,
     delta,
@@ -42,7 +43,10 @@ class Evidence:
         self._steps: list[tuple[int, dict[int, ArmCounts]]] = []
 
     def feed(self, counts: Sequence[WorkerCounts], workers: int, now_ns: int) -> str:
-        """Take one reading; returns what is missing from it, or an empty string."""
+        """Take one reading; returns what is missing from it, or an empty string.
+
+        Feed it only while a rollout is going on: it remembers a step every five seconds.
+        """
         missing = "" if len(counts) >= workers else f"{workers - len(counts)} of {workers} workers are silent"
         for one in counts:
             if self._take(one):
@@ -102,8 +106,10 @@ class Evidence:
         }
 
     def forget(self) -> None:
-        """Start the series anew (between two rollouts)."""
+        """Let go of a rollout's counts; what the workers counted until now is not counted again."""
         self._steps.clear()
+        self._arms.clear()
+        self._shadows.clear()
 
     def _take(self, one: WorkerCounts) -> bool:
         change = delta(self._last.get(one.worker), one)
@@ -121,10 +127,11 @@ class Evidence:
         return {generation: counts for (_, generation, which), counts in parsed if which == arm}
 
 
-def _summed(step: dict[int, ArmCounts], first: int) -> np.ndarray:
+def _summed(step: dict[int, ArmCounts], first: int) -> Ints:
     """int64 [groups, counts] of all generations from `first` on."""
-    total = ArmCounts().values.sum(axis=0)
+    total = ArmCounts()
     for generation, counts in step.items():
         if generation >= first:
-            total = total + counts.values.sum(axis=0)
-    return total
+            total = total.plus(counts)
+    summed: Ints = total.values.sum(axis=0)
+    return summed

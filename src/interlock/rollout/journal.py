@@ -16,7 +16,7 @@ import msgspec
 from interlock.base.errors import IntegrityError
 from interlock.rollout.guards import Look
 from interlock.rollout.states import FINAL, State
-from interlock.rollout.step import Observation, Outcome, Rollout
+from interlock.rollout.values import Observation, Outcome, Rollout
 from interlock.trust.event import Event, NewEvent
 
 ENTRIES = ("rollout.started", "rollout.step.intended", "rollout.step.done", "rollout.step.failed")

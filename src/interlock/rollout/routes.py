@@ -5,7 +5,7 @@ from __future__ import annotations
 from interlock.base.errors import UsageError
 from interlock.decision.split import weights
 from interlock.decision.table import BUCKETS, CANDIDATE, CHAMPION, Arm, RouteTable
-from interlock.rollout.step import Effect, Rollout, Target
+from interlock.rollout.values import Effect, Rollout, Target
 
 
 def table(rollout: Rollout, effect: Effect, epoch: int, lease_s: float) -> RouteTable:

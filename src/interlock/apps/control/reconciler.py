@@ -1,0 +1,470 @@
+"""The reconciler: makes what serves equal to what the branch asks for, one turn at a time.
+
+A turn leads (lease with fencing epoch), integrates events into the log, reads the branch and the
+fleet, and lets `rollout.step` decide. Order is the contract: what is intended is in the journal
+before it is done, and what is done is recorded after; going back never waits for the branch. A
+killed reconciler resumes by folding the journal: pending effects are performed again. Without the
+lease a turn does nothing. `BaseException`s pass (a simulated or real kill); expected errors are
+logged and the turn goes on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from interlock.apps.control.effects import EPOCH_BITS, Effects, Ground
+from interlock.apps.control.wishes import Wish, read
+from interlock.base.clock import NS_PER_S, Clock
+from interlock.base.errors import InterlockError, RefusedError, UnreachableError
+from interlock.base.ids import Ids, uuid7
+from interlock.decision.admin import Observed, ServiceState
+from interlock.rollout import guards, journal
+from interlock.rollout.evidence import Evidence
+from interlock.rollout.manifest import Manifests, parse
+from interlock.rollout.options import ControlOptions, RolloutOptions
+from interlock.rollout.ports import Scorers, Source
+from interlock.rollout.states import FINAL, TRYING, State
+from interlock.rollout.step import step
+from interlock.rollout.values import (
+    Aborted,
+    Admitted,
+    Begun,
+    Effect,
+    Latched,
+    Looked,
+    Observation,
+    Outcome,
+    Rejected,
+    Rollout,
+    Superseded,
+    Target,
+)
+from interlock.trust.event import NewEvent
+from interlock.trust.ports import EventStore
+
+_log = logging.getLogger(__name__)
+ACTOR = "controller"
+LEASE = "controller"
+
+
+class Gate(Protocol):
+    """Judges a wish and makes its admission: in the log first, then on disk."""
+
+    def check(self, wish: Wish, manifests: Manifests, champion: Target | None) -> Target:
+        """The admitted target.
+
+        Raises:
+            RefusedError, IntegrityError, UsageError: why not.
+            UnreachableError: it could not be judged; try again.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Ports:
+    """Everything outside that a reconciler works with."""
+
+    store: EventStore
+    scorers: Scorers
+    source: Source | None
+    gate: Gate
+    clock: Clock
+    ids: Ids
+    runner: Executor
+    sequence: Callable[[], int]
+    """Integrates events into the log."""
+
+
+class Reconciler:
+    """One controller; `turn` it."""
+
+    def __init__(self, ports: Ports, rollout: RolloutOptions, control: ControlOptions, holder: str) -> None:
+        self._ports = ports
+        self._options = rollout
+        self._control = control
+        self._holder = holder
+        self._effects = Effects(ports.scorers, ports.source, ports.runner, ports.clock, rollout.environment)
+        self._epoch: int | None = None
+        self._lease_until = 0
+        self._forget()
+
+    def _forget(self) -> None:
+        self._resumed = False
+        self._rollouts: dict[str, Rollout] = {}
+        self._live: dict[str, Target] = {}
+        self._tried: set[str] = set()
+        self._quarantined: set[tuple[str, str]] = set()
+        self._evidence: dict[str, Evidence] = {}
+        self._aborts_after = 0
+        self._seals_after = 0
+        self._looked: dict[str, int] = {}
+        self._renewed: dict[str, int] = {}
+        self._heard_ns = self._ports.clock.monotonic_ns()
+        self._polled_ns: int | None = None
+        self._polling: Future[dict[str, Wish]] | None = None
+        self._commit = ""
+
+    def turn(self) -> bool:
+        """One turn; False while somebody else leads."""
+        if not self._lead():
+            return False
+        if not self._resumed:
+            self._resume()
+        try:
+            observed = self._observe()
+        except RefusedError as error:
+            _log.error("%s", error)
+            return False
+        self._attempt("integrate events", self._ports.sequence)
+        self._attempt("read abort requests", self._read_aborts)
+        if observed is not None:
+            self._attempt("record seals", lambda: self._record_seals(observed))
+        self._attempt("follow the branch", lambda: self._follow(observed))
+        for rollout_id in list(self._rollouts):
+            self._attempt("carry out a rollout", lambda id=rollout_id: self._carry(id, observed))  # type: ignore[misc]
+        return True
+
+    def busy(self) -> bool:
+        """Whether any rollout is unfinished or has something left to do."""
+        return any(_open(rollout) for rollout in self._rollouts.values())
+
+    # --- leading and resuming -------------------------------------------------------------
+
+    def _lead(self) -> bool:
+        now, ttl = self._ports.clock.now_ns(), round(self._control.lease_s * NS_PER_S)
+        if self._epoch is not None and now < self._lease_until - ttl * 2 // 3:
+            return True
+        epoch = self._ports.store.lease(LEASE, self._holder, now, ttl)
+        if epoch != self._epoch:
+            self._forget()
+        self._epoch = epoch
+        self._lease_until = now + ttl
+        return epoch is not None
+
+    def _resume(self) -> None:
+        after, folded = 0, {}
+        refused = ("release.refused", "release.quarantined", "segment.sealed", "rollout.abort.requested")
+        while page := self._ports.store.after(after, (*journal.ENTRIES, *refused)):
+            for event in page:
+                if event.type in journal.ENTRIES:
+                    entry = journal.parse(event)
+                    folded[entry.rollout.id] = entry.rollout
+                elif event.type == "segment.sealed":
+                    self._seals_after = max(self._seals_after, int(event.body["number"]))
+                elif event.type == "rollout.abort.requested":
+                    continue
+                elif event.type == "release.quarantined":
+                    self._quarantined.add((event.body["service"], event.body["folder"]))
+                else:
+                    self._tried.add(event.body["wish"])
+            after = page[-1].id
+        for rollout in folded.values():
+            self._take(rollout)
+        self._aborts_after = self._first_unread_abort(folded)
+        self._resumed = True
+
+    def _first_unread_abort(self, folded: dict[str, Rollout]) -> int:
+        """Aborts asked for while no controller lived still hold for a rollout that was unfinished."""
+        started = [rollout.started_ns for rollout in folded.values() if rollout.state not in FINAL]
+        after = 0
+        while page := self._ports.store.after(after, ("rollout.abort.requested",)):
+            unread = next((e for e in page if started and e.time_ns >= min(started)), None)
+            if unread is not None:
+                return unread.id - 1
+            after = page[-1].id
+        return after
+
+    def _take(self, rollout: Rollout) -> None:
+        """Remember a rollout's newest state and what follows from it."""
+        self._tried.add(rollout.wish)
+        if rollout.state is State.SETTLED and rollout.candidate is not None:
+            self._live[rollout.service] = rollout.candidate
+        if rollout.state in (State.ROLLED_BACK, State.ROLLING_BACK, State.RETREATED):
+            self._quarantined.add((rollout.service, rollout.folder))
+        if _open(rollout):
+            self._rollouts[rollout.id] = rollout
+        else:
+            self._rollouts.pop(rollout.id, None)
+            if not any(each.service == rollout.service for each in self._rollouts.values()):
+                self._evidence.pop(rollout.service, None)
+
+    # --- the fleet ------------------------------------------------------------------------
+
+    def _observe(self) -> Observed | None:
+        try:
+            observed = self._ports.scorers.observe(None, self._seals_after)
+        except UnreachableError as error:
+            _log.warning("the scorers do not answer: %s", error)
+            return None
+        self._heard_ns = self._ports.clock.monotonic_ns()
+        epoch = self._epoch or 0
+        if any(service.epoch >> EPOCH_BITS > epoch for service in observed.services.values()):
+            self._epoch = None
+            raise RefusedError("a newer controller rules the scorers", "stop this one, or wait for its lease")
+        return observed
+
+    def _record_seals(self, observed: Observed) -> None:
+        seals = sorted((seal for seal in observed.seals if seal.number > self._seals_after), key=lambda s: s.number)
+        if not seals:
+            return
+        self._ports.store.append_many(
+            [self._event("segment.sealed", "segment/" + seal.segment, "success", journal.plain(seal)) for seal in seals]
+        )
+        self._seals_after = seals[-1].number
+
+    # --- the branch -----------------------------------------------------------------------
+
+    def _follow(self, observed: Observed | None) -> None:
+        wishes = self._poll()
+        for wish in (wishes or {}).values():
+            self._attempt(f"consider {wish.service}", lambda wish=wish: self._consider(wish, observed))  # type: ignore[misc]
+
+    def _poll(self) -> dict[str, Wish] | None:
+        source = self._ports.source
+        now = self._ports.clock.monotonic_ns()
+        if source is None:
+            return None
+        if self._polling is None:
+            if self._polled_ns is not None and now - self._polled_ns < self._options.poll_s * NS_PER_S:
+                return None
+            self._polled_ns = now
+            self._polling = self._ports.runner.submit(self._wishes, source)
+        if not self._polling.done():
+            return None
+        polling, self._polling = self._polling, None
+        return polling.result()
+
+    def _wishes(self, source: Source) -> dict[str, Wish]:
+        return read(source, source.head(), self._options.environment)
+
+    def _consider(self, wish: Wish, observed: Observed | None) -> None:
+        live = self._live.get(wish.service)
+        active = next((r for r in self._rollouts.values() if r.service == wish.service), None)
+        if active is not None:
+            self._reconsider(active, wish, live)
+        elif (live is None or live.folder != wish.folder) and wish.key not in self._tried:
+            self._propose(wish)
+
+    def _reconsider(self, active: Rollout, wish: Wish, live: Target | None) -> None:
+        if active.folder == wish.folder or active.state in FINAL:
+            return
+        if live is not None and live.folder == wish.folder:
+            self._feed(active.id, Aborted("git", f"commit {wish.commit[:12]} asks for the champion again"))
+        else:
+            self._feed(active.id, Superseded(wish.commit))
+
+    def _propose(self, wish: Wish) -> None:
+        try:
+            if (wish.service, wish.folder) in self._quarantined:
+                raise RefusedError(
+                    "this release was rolled back and is in quarantine", "propose it again: a new admission is needed"
+                )
+            manifests = parse(wish.files, wish.service)
+        except InterlockError as error:
+            self._refuse(wish, None, str(error))
+            return
+        now = self._ports.clock.now_ns()
+        rollout = Rollout(
+            id=uuid7(now, self._ports.ids.random(10)),
+            service=wish.service,
+            commit=wish.commit,
+            folder=wish.folder,
+            version=manifests.release.version,
+            wish=wish.key,
+            salt=self._ports.ids.random(16).hex(),
+            started_ns=now,
+            since_ns=now,
+        )
+        self._ports.store.append(journal.entry(ACTOR, rollout, None, now))
+        self._take(rollout)
+        self._feed(rollout.id, Begun())
+
+    def _refuse(self, wish: Wish, version: str | None, reason: str) -> None:
+        body = {"service": wish.service, "version": version, "commit": wish.commit, "folder": wish.folder}
+        body |= {"wish": wish.key, "reason": reason[:2000]}
+        self._ports.store.append(self._event("release.refused", f"service/{wish.service}", "refused", body))
+        self._tried.add(wish.key)
+        _log.error("refused: %s %s: %s", wish.service, version or "", reason)
+
+    # --- one rollout ----------------------------------------------------------------------
+
+    def _carry(self, rollout_id: str, observed: Observed | None) -> None:
+        rollout = self._rollouts.get(rollout_id)
+        if rollout is None:
+            return
+        if rollout.state is State.PROPOSED:
+            rollout = self._feed(rollout_id, Begun())
+        if rollout.state is State.CHECKING:
+            self._check(rollout, observed)
+            return
+        seen = observed.services.get(rollout.service) if observed is not None else None
+        if seen is not None:
+            self._mind_latch(rollout, seen)
+        self._perform(rollout_id, observed)
+        self._look(rollout_id, observed)
+        self._perform(rollout_id, observed)
+        current = self._rollouts.get(rollout_id)
+        if seen is not None and current is not None:
+            self._keep_lease(current, seen, observed)
+
+    def _check(self, rollout: Rollout, observed: Observed | None) -> None:
+        source = self._ports.source
+        if source is None or observed is None:
+            return
+        wish = read(source, rollout.commit, self._options.environment)[rollout.service]
+        champion = self._live.get(rollout.service)
+        try:
+            manifests = parse(wish.files, wish.service)
+            candidate = self._ports.gate.check(wish, manifests, champion)
+        except UnreachableError:
+            raise
+        except InterlockError as error:
+            self._refuse(wish, rollout.version, str(error))
+            self._feed(rollout.id, Rejected(str(error)[:1000]))
+            return
+        seen = observed.services.get(rollout.service)
+        plan = msgspec.structs.replace(manifests.plan, tau_wait_s=self._options.tau_wait_s)
+        generation = seen.generation if seen is not None else 0
+        self._feed(rollout.id, Admitted(candidate, plan, champion, generation, manifests.release.fallback))
+        self._perform(rollout.id, observed)
+
+    def _mind_latch(self, rollout: Rollout, seen: ServiceState) -> None:
+        latch = seen.latch
+        if latch is not None and latch.id not in (rollout.id, rollout.latch) and rollout.state is not State.PROPOSED:
+            self._feed(rollout.id, Latched(latch.id, latch.reason[:400], latch.actor, latch.at_ns))
+
+    def _perform(self, rollout_id: str, observed: Observed | None) -> None:
+        ground = Ground(self._epoch or 0, self._control.table_lease_s, observed.services if observed else {})
+        rollout = self._rollouts.get(rollout_id)
+        done = 0
+        while rollout is not None and (effect := _next(rollout, done)) is not None:
+            outcome = self._effects.perform(rollout, effect, ground)
+            done = effect.n
+            if outcome is not None:
+                self._feed(rollout_id, outcome)
+            elif effect.kind in ("retreat", "set_route"):
+                return
+            rollout = self._rollouts.get(rollout_id)
+
+    def _look(self, rollout_id: str, observed: Observed | None) -> None:
+        rollout = self._rollouts.get(rollout_id)
+        if rollout is None or rollout.plan is None or rollout.state in FINAL:
+            return
+        seen, look = self._read(rollout, observed)
+        if seen is None:
+            return
+        if look is not None:
+            self._record(rollout, look, seen)
+        after = self._feed(rollout_id, seen, quiet=True)
+        if after.state is not rollout.state:
+            self._looked.pop(rollout_id, None)
+
+    def _read(self, rollout: Rollout, observed: Observed | None) -> tuple[Looked | None, guards.Look | None]:
+        now = self._ports.clock.now_ns()
+        if observed is None:
+            silent = (self._ports.clock.monotonic_ns() - self._heard_ns) / NS_PER_S
+            return (Looked(missing="the scorers do not answer") if silent >= self._options.silent_s else None), None
+        evidence = self._evidence.setdefault(rollout.service, Evidence(rollout.service))
+        missing = evidence.feed(observed.counts, observed.workers, now)
+        service = observed.services.get(rollout.service)
+        ready = rollout.champion is None or (service is not None and rollout.champion.bundle in service.loaded)
+        look, breach = None, ""
+        if rollout.plan is not None and (rollout.state in TRYING or rollout.state is State.HELD):
+            first = rollout.base_generation + 1
+            arms, series = evidence.arms(first), evidence.series(first)
+            look = guards.judge(arms, series, rollout.plan.guards, (now, rollout.generation))
+            breach = ", ".join(look.breached)
+        tau = evidence.tau(rollout.base_generation + 1, self._options.tau_samples)
+        asked = evidence.candidate_requests(rollout.generation)
+        return Looked(breach, missing, asked, tau, ready), look
+
+    def _record(self, rollout: Rollout, look: guards.Look, seen: Looked) -> None:
+        """Keep a look as evidence: one per look interval, and every one that changes something."""
+        now = self._ports.clock.monotonic_ns()
+        changed = step(rollout, seen, self._ports.clock.now_ns())[0].state is not rollout.state
+        if not changed and now - self._looked.get(rollout.id, -NS_PER_S << 20) < self._options.look_s * NS_PER_S:
+            return
+        self._looked[rollout.id] = now
+        powers = {}
+        if changed and rollout.plan is not None:
+            arms = self._evidence[rollout.service].arms(rollout.base_generation + 1)
+            powers = guards.powers(arms, look, rollout.plan.guards)
+        self._ports.store.append(journal.look(ACTOR, rollout, look, powers, look.at_ns))
+
+    def _keep_lease(self, rollout: Rollout, seen: ServiceState, observed: Observed | None) -> None:
+        """Renew an unsettled table's lease; put it under this leader's epoch first."""
+        now = self._ports.clock.monotonic_ns()
+        if seen.lease_left_s is None or seen.latch is not None or seen.generation != rollout.generation:
+            return
+        if seen.epoch >> EPOCH_BITS < (self._epoch or 0):
+            again = Effect(0, "set_route", rollout.generation, rollout.share, rollout.shape)
+            ground = Ground(self._epoch or 0, self._control.table_lease_s, observed.services if observed else {})
+            self._effects.perform(rollout, again, ground)
+        elif now - self._renewed.get(rollout.id, -NS_PER_S << 20) >= NS_PER_S:
+            self._ports.scorers.renew(rollout.service, seen.epoch, seen.generation)
+            self._renewed[rollout.id] = now
+
+    def _read_aborts(self) -> None:
+        for event in self._ports.store.after(self._aborts_after, ("rollout.abort.requested",)):
+            for rollout in list(self._rollouts.values()):
+                if rollout.service == event.body["service"]:
+                    self._feed(rollout.id, Aborted(event.actor, event.body["reason"]))
+            self._aborts_after = event.id
+
+    def _feed(self, rollout_id: str, seen: Observation, quiet: bool = False) -> Rollout:
+        """Step, and write the journal before anything is done. `quiet`: an unchanged rollout is no entry."""
+        rollout = self._rollouts[rollout_id]
+        now = self._ports.clock.now_ns()
+        changed, _ = step(rollout, seen, now)
+        if changed == rollout and (quiet or not isinstance(seen, Outcome)):
+            return rollout
+        events = [journal.entry(ACTOR, changed, seen, now)]
+        mark = journal.mark(ACTOR, rollout.state, changed, now)
+        if mark is not None:
+            events.append(mark)
+        if changed.state in (State.ROLLING_BACK, State.RETREATED) and rollout.state is not changed.state:
+            body = journal.plain(journal.summary(changed))
+            events.append(self._event("release.quarantined", f"service/{changed.service}", "success", body))
+        if isinstance(seen, Outcome) and changed.reverted != rollout.reverted:
+            body = {**journal.plain(journal.summary(changed)), "reverted": changed.reverted}
+            events.append(self._event("release.reverted", f"service/{changed.service}", "success", body))
+        self._ports.store.append_many(events)
+        self._take(changed)
+        if changed.state is not rollout.state:
+            _log.info(
+                "%s %s: %s → %s %s", changed.service, changed.version, rollout.state, changed.state, changed.reason
+            )
+        return changed
+
+    # --- small things ---------------------------------------------------------------------
+
+    def _event(self, kind: str, what: str, outcome: str, body: Mapping[str, object]) -> NewEvent:
+        return NewEvent(
+            time_ns=self._ports.clock.now_ns(),
+            type=kind,
+            actor=ACTOR,
+            origin="controller",
+            object=what,
+            outcome=outcome,
+            body=dict(body),
+        )
+
+    def _attempt(self, what: str, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except InterlockError as error:
+            _log.warning("could not %s: %s", what, error)
+
+
+def _open(rollout: Rollout) -> bool:
+    return rollout.state not in FINAL or bool(rollout.pending)
+
+
+def _next(rollout: Rollout, done: int) -> Effect | None:
+    return next((effect for effect in rollout.pending if effect.n > done), None)

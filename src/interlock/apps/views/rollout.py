@@ -1,0 +1,147 @@
+"""Rollouts as people and programs read them: folded from events, nothing else.
+
+`listing` is one line per rollout and refused release; `story` tells one rollout: its states with
+times, its effects, every look with the guards' evidence, and the instants from which the times of
+a release are taken (all in nanoseconds of the wall clock: `majority_ns`, `breach_ns`,
+`champion_ns`; 0 means that it did not happen).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from interlock.base.clock import NS_PER_S, rfc3339
+from interlock.base.errors import UsageError
+from interlock.rollout import journal
+from interlock.rollout.states import FINAL, State
+from interlock.rollout.values import Outcome, Rollout
+from interlock.trust.event import Event
+from interlock.trust.ports import EventStore
+
+TYPES = (*journal.ENTRIES, journal.LOOKS, "release.refused")
+
+
+def read(store: EventStore) -> list[Event]:
+    """Every event that these views fold."""
+    found: list[Event] = []
+    while page := store.after(found[-1].id if found else 0, TYPES):
+        found += page
+    return found
+
+
+def listing(events: Iterable[Event]) -> list[dict[str, Any]]:
+    """One line per rollout, and one per release that was refused before it became one, oldest first."""
+    events = list(events)
+    lines = [_line(rollout) for rollout in journal.rollouts(events).values()]
+    known = {line["commit"] for line in lines}
+    refused = (event for event in events if event.type == "release.refused")
+    lines += [_refused(event) for event in refused if event.body["commit"] not in known]
+    return sorted(lines, key=lambda line: str(line["started"]))
+
+
+def story(events: Sequence[Event], rollout_id: str) -> dict[str, Any]:
+    """One rollout, told in order; `rollout_id` may be its beginning, or `last`.
+
+    Raises:
+        UsageError: no rollout, or more than one, has that id.
+    """
+    rollout = _find(journal.rollouts(events), rollout_id)
+    states: list[dict[str, Any]] = []
+    effects: list[dict[str, Any]] = []
+    looks: list[dict[str, Any]] = []
+    for event in events:
+        if event.body.get("rollout") == rollout.id and event.type == journal.LOOKS:
+            looks.append({"at": rfc3339(event.time_ns), **{k: v for k, v in event.body.items() if k != "rollout"}})
+        if event.type in journal.ENTRIES:
+            _tell(event, rollout.id, states, effects)
+    return {**_line(rollout), **_details(rollout), "states": states, "effects": effects, "looks": looks}
+
+
+def outcome(rollout: Rollout) -> str:
+    """How it ended, in one word; `unfinished` while it has not."""
+    if rollout.state not in FINAL:
+        return "unfinished"
+    return rollout.state.value
+
+
+def _find(found: dict[str, Rollout], wanted: str) -> Rollout:
+    if wanted == "last" and found:
+        return list(found.values())[-1]
+    matches = [rollout for rollout_id, rollout in found.items() if rollout_id.startswith(wanted)]
+    if len(matches) != 1:
+        known = ", ".join(list(found)[-3:]) or "none"
+        raise UsageError(f"{len(matches)} rollouts have this id", f"give a whole id, or `last`; the newest: {known}")
+    return matches[0]
+
+
+def _line(rollout: Rollout) -> dict[str, Any]:
+    return {
+        "id": rollout.id,
+        "service": rollout.service,
+        "version": rollout.version,
+        "state": rollout.state.value,
+        "outcome": outcome(rollout),
+        "share": rollout.share / 10_000,
+        "reason": rollout.reason or None,
+        "caught_in": rollout.caught_in or None,
+        "commit": rollout.commit,
+        "started": rfc3339(rollout.started_ns),
+        "majority_ns": rollout.majority_ns,
+        "breach_ns": rollout.breach_ns,
+        "champion_ns": rollout.champion_ns,
+        "breach_to_champion_s": _between(rollout.breach_ns, rollout.champion_ns),
+        "start_to_majority_s": _between(rollout.started_ns, rollout.majority_ns),
+    }
+
+
+def _details(rollout: Rollout) -> dict[str, Any]:
+    return {
+        "folder": rollout.folder,
+        "bundle": rollout.candidate.bundle if rollout.candidate else None,
+        "champion": rollout.champion.version if rollout.champion else None,
+        "actor": rollout.actor or None,
+        "tau_ns": rollout.tau_ns,
+        "generation": rollout.generation,
+        "reverted": rollout.reverted or None,
+        "pending": [effect.kind for effect in rollout.pending],
+    }
+
+
+def _refused(event: Event) -> dict[str, Any]:
+    return {
+        "id": None,
+        "service": event.body["service"],
+        "version": event.body["version"],
+        "state": State.REFUSED.value,
+        "outcome": State.REFUSED.value,
+        "share": 0.0,
+        "reason": event.body["reason"],
+        "caught_in": None,
+        "commit": event.body["commit"],
+        "started": rfc3339(event.time_ns),
+        "majority_ns": 0,
+        "breach_ns": 0,
+        "champion_ns": 0,
+        "breach_to_champion_s": None,
+        "start_to_majority_s": None,
+    }
+
+
+def _tell(event: Event, rollout_id: str, states: list[dict[str, Any]], effects: list[dict[str, Any]]) -> None:
+    entry = journal.parse(event)
+    rollout = entry.rollout
+    if rollout.id != rollout_id:
+        return
+    words = {"state": rollout.state.value, "share": rollout.share / 10_000, "reason": rollout.reason or None}
+    last = {key: value for key, value in states[-1].items() if key != "at"} if states else None
+    if words != last:
+        states.append({"at": rfc3339(entry.at_ns), **words})
+    if isinstance(entry.seen, Outcome):
+        effects.append(
+            {"at": rfc3339(entry.at_ns), "n": entry.seen.n, "ok": entry.seen.ok, "detail": entry.seen.detail}
+        )
+
+
+def _between(start_ns: int, end_ns: int) -> float | None:
+    return round((end_ns - start_ns) / NS_PER_S, 3) if start_ns and end_ns else None

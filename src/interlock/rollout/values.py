@@ -1,0 +1,142 @@
+"""What a rollout is, what can be seen of it, and what can be asked for: the values of the machine."""
+
+from __future__ import annotations
+
+import msgspec
+
+from interlock.rollout.plan import Plan
+from interlock.rollout.states import State
+
+
+class Target(msgspec.Struct, frozen=True):
+    """A version that may serve: what was admitted, or what serves now."""
+
+    version: str
+    bundle: str
+    folder: str
+    commit: str
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """Something to do outside. `n` names it within its rollout.
+
+    Kinds: `load`, `set_route` (`shape`: baseline | shadow | split | settled | champion), `unload`,
+    `retreat`, `revert_commit`. Notifying and recording are what the journal does by itself.
+    """
+
+    n: int
+    kind: str
+    generation: int = 0
+    share: int = 0
+    shape: str = ""
+    bundle: str = ""
+
+
+class Rollout(msgspec.Struct, frozen=True, kw_only=True):
+    """One rollout: everything that `step` needs and a person may ask."""
+
+    id: str
+    service: str
+    commit: str
+    folder: str
+    """Digest of the service's folder: what the approvals bind."""
+    version: str
+    wish: str
+    """Digest of everything that was judged: the folder, its approvals, people and policies."""
+    salt: str
+    started_ns: int
+    state: State = State.PROPOSED
+    champion: Target | None = None
+    candidate: Target | None = None
+    plan: Plan | None = None
+    fallback: dict[str, str] = msgspec.field(default_factory=lambda: {"decision": "REVIEW"})
+    index: int = -1
+    """The canary step in force."""
+    since_ns: int = 0
+    """When the present state, or canary step, began."""
+    base_generation: int = 0
+    """The service's newest generation before this rollout."""
+    generation: int = 0
+    """Of the last table this rollout asked for."""
+    share: int = 0
+    shape: str = ""
+    tau_ns: int | None = None
+    loaded_ns: int = 0
+    effects: int = 0
+    """How many effects have been numbered."""
+    pending: tuple[Effect, ...] = ()
+    reason: str = ""
+    actor: str = ""
+    caught_in: str = ""
+    latch: str = ""
+    resume: str = ""
+    majority_ns: int = 0
+    breach_ns: int = 0
+    champion_ns: int = 0
+    """When all traffic was on the champion again."""
+    reverted: str = ""
+    ended_ns: int = 0
+
+
+class Admitted(msgspec.Struct, frozen=True, tag="admitted"):
+    """Checking passed: the admission is in the log and on disk."""
+
+    candidate: Target
+    plan: Plan
+    champion: Target | None
+    generation: int
+    """The service's newest generation, so that ours are newer."""
+    fallback: dict[str, str] = msgspec.field(default_factory=lambda: {"decision": "REVIEW"})
+
+
+class Rejected(msgspec.Struct, frozen=True, tag="rejected"):
+    """Checking said no."""
+
+    reason: str
+
+
+class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
+    """An effect came to its end; `ok` False means that it never will succeed."""
+
+    n: int
+    ok: bool = True
+    detail: str = ""
+
+
+class Looked(msgspec.Struct, frozen=True, tag="looked"):
+    """A look at the counters: `breach` names failing guards, `missing` says what could not be seen."""
+
+    breach: str = ""
+    missing: str = ""
+    candidate_requests: int = 0
+    tau_ns: int | None = None
+    champion_ready: bool = True
+
+
+class Latched(msgspec.Struct, frozen=True, tag="latched"):
+    """Somebody else went back: a supervisor or a person."""
+
+    latch: str
+    reason: str
+    actor: str
+    at_ns: int
+
+
+class Aborted(msgspec.Struct, frozen=True, tag="aborted"):
+    """A person asked to go back."""
+
+    actor: str
+    reason: str
+
+
+class Superseded(msgspec.Struct, frozen=True, tag="superseded"):
+    """The branch asks for something else now."""
+
+    commit: str
+
+
+class Begun(msgspec.Struct, frozen=True, tag="begun"):
+    """Checking starts."""
+
+
+Observation = Admitted | Rejected | Outcome | Looked | Latched | Aborted | Superseded | Begun

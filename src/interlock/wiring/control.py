@@ -1,0 +1,42 @@
+"""The control process's rows: settings to adapters to the reconciler."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from interlock.base.files import write_atomic
+from interlock.settings import Settings
+
+if TYPE_CHECKING:
+    from interlock.adapters.sql.events import SqlEventStore
+
+
+def event_store(settings: Settings) -> SqlEventStore:
+    """The one events table of this installation."""
+    from interlock.adapters.sql.events import SqlEventStore
+
+    return SqlEventStore.open(settings.places.events)
+
+
+def api_token(settings: Settings) -> str:
+    """The bearer token of the control API, made on first use; readable by its owner alone."""
+    path = settings.places.run / "control.token"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _create(path, secrets.token_urlsafe(32))
+    return path.read_text().strip()
+
+
+def _create(path: Path, token: str) -> None:
+    """Two processes may come first at once: one of the tokens wins, whole."""
+    scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    write_atomic(scratch, token.encode(), mode=0o600)
+    try:
+        os.link(scratch, path)
+    except FileExistsError:
+        pass
+    finally:
+        scratch.unlink()
