@@ -48,7 +48,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 @dataclass(frozen=True)
 class Part:
-    """One child process: its command and where it says that it is up."""
+    """One child process: its arguments to Python and where it says that it is up."""
 
     name: str
     arguments: tuple[str, ...]
@@ -56,18 +56,21 @@ class Part:
     health: str
 
 
+_CLI = ("-m", "interlock.apps.cli.main")
+
 # In the order of their start; they stop in the opposite order.
 PARTS = (
-    Part("scorer", ("serve",), "scoring", "/v2/health/live"),
-    Part("control", ("control",), "control", "/healthz"),
+    Part("scorer", (*_CLI, "serve"), "scoring", "/v2/health/live"),
+    Part("control", (*_CLI, "control"), "control", "/healthz"),
 )
 
 
 class Platform:
     """The running platform; see the module's contract."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, parts: tuple[Part, ...] = PARTS) -> None:
         self._settings = settings
+        self._parts = parts
         self._run = settings.places.run
         self._lock: int | None = None
         self._store: Valkey | None = None
@@ -75,18 +78,18 @@ class Platform:
         self.store_url = settings.store.url or ""
 
     @classmethod
-    def start(cls, settings: Settings) -> Platform:
+    def start(cls, settings: Settings, parts: tuple[Part, ...] = PARTS) -> Platform:
         """Start everything and wait until it answers.
 
         Raises:
             RefusedError: a platform already runs in this home.
             UnreachableError: a part did not come up; everything started before it is stopped again.
         """
-        platform = cls(settings)
+        platform = cls(settings, parts)
         platform._take_lock()
         try:
             platform._start_store()
-            for part in PARTS:
+            for part in parts:
                 platform.start_part(part)
         except BaseException:
             platform.stop()
@@ -110,8 +113,7 @@ class Platform:
             UnreachableError: it ended or did not answer in time; the message names its log.
         """
         publish_endpoint(self._settings.home, part.endpoint, None)
-        command = [sys.executable, "-S", "-E", "-c", _GUARD, str(os.getpid()), sys.executable]
-        command += ["-m", "interlock.apps.cli.main", *part.arguments]
+        command = [sys.executable, "-S", "-E", "-c", _GUARD, str(os.getpid()), sys.executable, *part.arguments]
         environment = {**os.environ, "INTERLOCK_HOME": str(self._settings.home), "INTERLOCK_STORE_URL": self.store_url}
         with (self._run / f"{part.name}.log").open("ab") as log:
             child = subprocess.Popen(
@@ -129,11 +131,11 @@ class Platform:
 
     def ended(self) -> list[Part]:
         """The parts whose process has ended since they were started."""
-        return [part for part in PARTS if part.name in self._children and not self.pid(part.name)]
+        return [part for part in self._parts if part.name in self._children and not self.pid(part.name)]
 
     def stop(self) -> None:
         """Drain and end every part, then the store; idempotent."""
-        for part in reversed(PARTS):
+        for part in reversed(self._parts):
             child = self._children.pop(part.name, None)
             if child is not None:
                 _end(child)
