@@ -1,0 +1,33 @@
+"""The throwaway process: reads one job, tries one bundle, writes one result, ends.
+
+Started as `python -m interlock.apps.scorer.trial`. The imports are done before the job is read, so
+that a child started early costs a release nothing. The end of its standard input is its end too:
+no parent, no child.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from interlock.adapters.onnx.runtime import OnnxRuntime
+from interlock.base.clock import SystemClock
+from interlock.serving import trial
+
+COMMAND = (sys.executable, "-m", "interlock.apps.scorer.trial")
+"""Starts this program from another one."""
+
+
+def main() -> None:
+    """Serve one job from standard input."""
+    # Only the result may stand on standard output: libraries that print go to the errors.
+    out = os.dup(1)
+    os.dup2(2, 1)
+    line = sys.stdin.buffer.readline()
+    if line:
+        os.write(out, trial.child(line, OnnxRuntime.from_bytes, SystemClock()))
+    os.close(out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+import asyncio
+import json
+import sys
+from collections.abc import Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from tests.builders import tiny_bundle, tiny_files
+
+from interlock.adapters.onnx.runtime import OnnxRuntime
+from interlock.apps.scorer.trial import COMMAND
+from interlock.base.clock import SystemClock
+from interlock.base.errors import RefusedError, UnreachableError, UsageError
+from interlock.registry import bundle as bundles
+from interlock.serving import trial
+from interlock.serving.trial import Job, Limits, Report, Trials
+
+LIMITS = Limits(wall_s=30, cpu_s=20, memory_mb=4_096)
+T = TypeVar("T")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    return asyncio.run(work)
+
+
+def program(body: str) -> tuple[str, ...]:
+    """A child that reads its job and then does something else."""
+    return sys.executable, "-c", f"import sys, os, signal, time, resource\nline = sys.stdin.buffer.readline()\n{body}"
+
+
+def refusal(command: tuple[str, ...], limits: Limits = LIMITS) -> str:
+    with pytest.raises(RefusedError) as caught:
+        run(Trials(command, limits).run(Path("nowhere"), "sha256:" + "0" * 64))
+    return str(caught.value)
+
+
+def test_a_good_bundle_is_reported_with_its_figures(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path).digest
+    report = trial.attempt(Job(str(tmp_path), bundle, LIMITS), OnnxRuntime.from_bytes, SystemClock())
+    assert (report.bundle, report.version) == (bundle, "1.0.0")
+    assert report.golden_difference <= 1e-5
+    assert set(report.p95_ns) == {"1", "4", "16", "64"}
+    assert all(report.p50_ns[size] <= report.p95_ns[size] for size in report.p50_ns)
+    flat = report.flat()
+    assert flat["p95_ns_16"] == report.p95_ns["16"]
+    assert all(isinstance(value, int | float | str) for value in flat.values())
+
+
+def test_a_line_that_is_no_job_is_refused() -> None:
+    with pytest.raises(UsageError, match="job"):
+        trial.child(b"{}", OnnxRuntime.from_bytes, SystemClock())
+
+
+@pytest.mark.process
+def test_the_throwaway_process_tries_a_bundle_warm_or_cold(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path).digest
+
+    async def both() -> list[Report]:
+        trials = Trials(COMMAND, LIMITS)
+        cold = await trials.run(tmp_path, bundle)
+        await trials.prewarm()
+        await trials.prewarm()
+        warm = await trials.run(tmp_path, bundle)
+        await trials.close()
+        return [cold, warm]
+
+    for report in run(both()):
+        assert report.bundle == bundle
+        assert report.golden_difference <= 1e-5
+
+
+@pytest.mark.process
+def test_a_waiting_child_that_died_is_replaced(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path).digest
+
+    async def work() -> Report:
+        trials = Trials(COMMAND, LIMITS)
+        await trials.prewarm()
+        assert trials._waiting is not None
+        trials._waiting.kill()
+        await trials._waiting.wait()
+        return await trials.run(tmp_path, bundle)
+
+    assert run(work()).bundle == bundle
+
+
+@pytest.mark.process
+def test_a_wrong_golden_score_is_the_reason(tmp_path: Path) -> None:
+    files = tiny_files()
+    golden = json.loads(files["golden.json"])
+    golden["scores"][0] += 0.1
+    bundle = bundles.write(tmp_path, files | {"golden.json": json.dumps(golden).encode()})
+    with pytest.raises(RefusedError, match="golden vectors"):
+        run(Trials(COMMAND, LIMITS).run(tmp_path, bundle))
+
+
+@pytest.mark.process
+def test_a_bundle_that_is_not_there_or_altered_is_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(RefusedError, match="no bundle"):
+        run(Trials(COMMAND, LIMITS).run(tmp_path, "sha256:" + "0" * 64))
+
+
+@pytest.mark.process
+def test_too_little_memory_is_the_reason(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path).digest
+    limits = Limits(wall_s=30, cpu_s=20, memory_mb=64)
+    with pytest.raises(RefusedError, match="64 MiB"):
+        run(Trials(COMMAND, limits).run(tmp_path, bundle))
+
+
+@pytest.mark.process
+def test_a_crash_is_the_reason() -> None:
+    assert "crashed with SIGSEGV" in refusal(program("os.kill(os.getpid(), signal.SIGSEGV)"))
+
+
+@pytest.mark.process
+def test_a_hang_is_killed_and_is_the_reason() -> None:
+    assert "within 0.5 s" in refusal(program("time.sleep(600)"), Limits(wall_s=0.5))
+
+
+@pytest.mark.process
+def test_too_much_processor_time_is_the_reason() -> None:
+    burn = "resource.setrlimit(resource.RLIMIT_CPU, (1, 2))\nwhile True: pass"
+    assert "processor time" in refusal(program(burn))
+
+
+@pytest.mark.process
+def test_an_end_without_result_is_the_reason() -> None:
+    assert "exit code 3" in refusal(program("sys.exit(3)"))
+    assert "without a result" in refusal(program("print('not a result')"))
+
+
+@pytest.mark.process
+def test_a_program_that_does_not_exist_is_said() -> None:
+    with pytest.raises(UnreachableError, match="cannot be started"):
+        run(Trials(("/nonexistent/program",), LIMITS).run(Path(), "sha256:" + "0" * 64))
