@@ -140,7 +140,12 @@ class Valkey:
             command += [f"--{name}", value]
         # The folder is the working directory, so that a long path does not overflow the socket address.
         self._process = subprocess.Popen(
-            command, cwd=self._dir, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command,
+            cwd=self._dir,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for the owner, who drains first
         )
         (self._dir / _PIDFILE).write_text(f"{self._process.pid}\n")
 
