@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -93,10 +94,17 @@ def test_endpoints_are_published_and_withdrawn(tmp_path: Path) -> None:
 
 def test_endpoints_published_at_once_all_arrive(tmp_path: Path) -> None:
     names: tuple[settings.Endpoint, ...] = ("scoring", "control", "admin", "store")
-    with ThreadPoolExecutor(4) as pool:
-        for name in names * 5:
-            pool.submit(settings.publish_endpoint, tmp_path, name, name)
-    assert settings.read_endpoints(tmp_path) == {name: name for name in names}
+    for attempt in range(10):
+        together = Barrier(len(names))
+
+        def publish(name: settings.Endpoint, home: Path, together: Barrier) -> None:
+            together.wait()
+            settings.publish_endpoint(home, name, name)
+
+        home = tmp_path / str(attempt)
+        with ThreadPoolExecutor(len(names)) as pool:
+            list(pool.map(publish, names, [home] * len(names), [together] * len(names)))
+        assert settings.read_endpoints(home) == {name: name for name in names}
 
 
 def test_a_damaged_endpoints_file_is_named(tmp_path: Path) -> None:
