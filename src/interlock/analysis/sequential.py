@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,14 +149,20 @@ class EventShareTest:
         events = champion_events * (1 + odds * harm)
         share = odds * harm / (odds * harm + 1)
         spread = math.sqrt(phi * events * share * (1 - share))
-        quantiles = (np.arange(201) + 0.5) / 201
-        seen = events * share + spread * _normal_quantile(quantiles)
+        quantiles = _grid()
+        seen = events * share + spread * quantiles
         calls = 1_000_000
         found = 0
         for count in np.clip(np.rint(seen), 0, math.floor(events)).astype(int).tolist():
             look = Look(count, round(calls * odds), max(0, round(events) - count), calls)
             found += self.verdict(self.add(Evidence(), look), phi) is Verdict.FAIL
         return found / len(quantiles)
+
+
+@cache
+def _grid() -> NDArray[np.float64]:
+    """201 standard normal quantiles at equal steps of probability."""
+    return _normal_quantile((np.arange(201) + 0.5) / 201)
 
 
 def _normal_quantile(probabilities: NDArray[np.float64]) -> NDArray[np.float64]:

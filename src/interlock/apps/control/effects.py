@@ -93,7 +93,10 @@ class Effects:
         floor = ground.epoch << EPOCH_BITS
         if seen is None:
             return floor
-        opens = effect.shape == "champion" and bool(rollout.latch) and seen.latch is not None
+        # A latch may have been set after this observation, by this very turn: opening it takes a
+        # higher epoch unless the table that opens it is seen to be in force.
+        in_force = seen.generation == effect.generation and seen.latch is None
+        opens = effect.shape == "champion" and bool(rollout.latch) and not in_force
         above = max(seen.epoch, seen.latch.epoch if seen.latch is not None else 0)
         return max(floor, above + 1 if opens else seen.epoch)
 

@@ -140,7 +140,11 @@ class Reconciler:
         now, ttl = self._ports.clock.now_ns(), round(self._control.lease_s * NS_PER_S)
         if self._epoch is not None and now < self._lease_until - ttl * 2 // 3:
             return True
-        epoch = self._ports.store.lease(LEASE, self._holder, now, ttl)
+        try:
+            epoch = self._ports.store.lease(LEASE, self._holder, now, ttl)
+        except UnreachableError:
+            # Nobody else can take the lease before it ends either; what waits least is going back.
+            return self._epoch is not None and self._resumed and now < self._lease_until
         if epoch != self._epoch:
             self._forget()
         self._epoch = epoch
@@ -360,7 +364,7 @@ class Reconciler:
         if seen is None:
             return
         if look is not None:
-            self._record(rollout, look, seen)
+            self._attempt("keep a look", lambda: self._record(rollout, look, seen))
         after = self._feed(rollout_id, seen, quiet=True)
         if after.state is not rollout.state:
             self._looked.pop(rollout_id, None)
@@ -434,13 +438,23 @@ class Reconciler:
         if isinstance(seen, Outcome) and changed.reverted != rollout.reverted:
             body = {**journal.plain(journal.summary(changed)), "reverted": changed.reverted}
             events.append(self._event("release.reverted", f"service/{changed.service}", "success", body))
-        self._ports.store.append_many(events)
+        try:
+            self._ports.store.append_many(events)
+        except UnreachableError:
+            self._retreat_unrecorded(changed)
+            raise
         self._take(changed)
         if changed.state is not rollout.state:
             _log.info(
                 "%s %s: %s → %s %s", changed.service, changed.version, rollout.state, changed.state, changed.reason
             )
         return changed
+
+    def _retreat_unrecorded(self, changed: Rollout) -> None:
+        """Without its journal a controller still goes back; the latch is found and recorded later."""
+        for effect in changed.pending:
+            if effect.kind == "retreat":
+                self._effects.perform(changed, effect, Ground(self._epoch or 0, self._control.table_lease_s, {}))
 
     # --- small things ---------------------------------------------------------------------
 

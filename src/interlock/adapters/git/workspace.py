@@ -1,0 +1,130 @@
+"""A person's working copy of the release repository: what `interlock release` writes and commits in.
+
+Unlike `GitSource` this uses the person's own Git configuration (name, e-mail, signing), unless an
+author is given. It never rewrites, forces or deletes; a working copy with uncommitted changes is
+refused, so that nothing unseen slips into a proposal.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+from interlock.base.errors import RefusedError, UnreachableError, UsageError
+
+
+class Workspace:
+    """A clone with a work tree at `folder`."""
+
+    def __init__(self, folder: Path, author: tuple[str, str] | None = None, timeout_s: float = 60.0) -> None:
+        self.folder = folder
+        self._author = author
+        self._timeout_s = timeout_s
+
+    @classmethod
+    def create(cls, folder: Path, branch: str = "main", author: tuple[str, str] | None = None) -> Workspace:
+        """An empty repository with a work tree.
+
+        Raises:
+            RefusedError: the folder holds something already.
+        """
+        if folder.exists() and any(folder.iterdir()):
+            raise RefusedError(f"{folder.name} is not empty", "name a new folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        made = cls(folder, author)
+        made.git("init", "--quiet", "-b", branch)
+        # The controller pushes inverse commits here when the folder itself is what it follows.
+        made.git("config", "receive.denyCurrentBranch", "updateInstead")
+        return made
+
+    def add_remote(self, url: str) -> None:
+        """Name `url` as origin; a path that does not exist becomes a bare repository."""
+        if url.startswith("-"):
+            raise UsageError("a remote that starts with a dash", "name a URL or path")
+        path = Path(url)
+        if "://" not in url and ":" not in url and not path.exists():
+            path.mkdir(parents=True)
+            self.git("init", "--quiet", "--bare", "-b", self.branch(), str(path.absolute()), inside=False)
+        self.git("remote", "add", "origin", str(path.absolute()) if path.exists() else url)
+
+    def branch(self) -> str:
+        """The branch that is checked out."""
+        return self.git("symbolic-ref", "--short", "HEAD").strip()
+
+    def has_remote(self) -> bool:
+        """Whether there is an origin."""
+        return "origin" in self.git("remote").split()
+
+    def start_branch(self, name: str, base: str) -> None:
+        """Check out a new branch at the newest `base` (origin's, when there is an origin).
+
+        Raises:
+            RefusedError: uncommitted changes, or the branch exists.
+        """
+        if self.git("status", "--porcelain"):
+            raise RefusedError("the working copy has uncommitted changes", "commit them, or use a fresh clone")
+        if self.git("branch", "--list", name).strip():
+            raise RefusedError(f"branch {name} exists", "delete it, or propose another version")
+        start = base
+        if self.has_remote():
+            self.git("fetch", "--quiet", "origin", base)
+            start = f"origin/{base}"
+        self.git("checkout", "--quiet", "--no-track", "-b", name, start)
+
+    def commit(self, files: Mapping[str, bytes], message: str) -> str:
+        """Write the files and commit exactly them; returns the commit.
+
+        Raises:
+            RefusedError: nothing would change.
+        """
+        for name, data in files.items():
+            path = self.folder / name
+            if not path.resolve().is_relative_to(self.folder.resolve()):
+                raise UsageError("a path outside the repository", "use plain relative paths")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        self.git("add", "--", *files)
+        if not self.git("status", "--porcelain", "--untracked-files=no"):
+            raise RefusedError("nothing would change: the repository asks for this already", "propose another version")
+        identity: list[str] = []
+        if self._author is not None:
+            name, email = self._author
+            identity = ["-c", f"user.name={name}", "-c", f"user.email={email}"]
+        self.git(*identity, "commit", "--quiet", "-m", message, "--", *files)
+        return self.git("rev-parse", "HEAD").strip()
+
+    def push(self, branch: str | None = None) -> bool:
+        """Push a branch to origin; False when there is none."""
+        if not self.has_remote():
+            return False
+        name = branch or self.branch()
+        self.git("push", "--quiet", "-u", "origin", f"{name}:{name}")
+        return True
+
+    def git(self, *arguments: str, inside: bool = True) -> str:
+        """Run git here and return what it printed.
+
+        Raises:
+            UnreachableError: git failed; with its last line.
+        """
+        where = ["-C", str(self.folder)] if inside else []
+        try:
+            done = subprocess.run(
+                ["git", *where, *arguments],
+                capture_output=True,
+                timeout=self._timeout_s,
+                check=False,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
+            )
+        except FileNotFoundError as error:
+            raise UnreachableError("git is not installed", "install git 2.34 or newer") from error
+        except subprocess.TimeoutExpired as error:
+            raise UnreachableError("git did not answer in time", "check the remote of the repository") from error
+        if done.returncode != 0:
+            lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+            verb = next((a for a in arguments if not a.startswith("-") and "=" not in a), "git")
+            raise UnreachableError(f"git {verb} failed: {lines[-1][:200] if lines else 'no message'}", "correct it")
+        return done.stdout.decode()
