@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import uvloop
 from tests.builders import tiny_bundle, tiny_files
 
 from interlock.adapters.onnx.runtime import OnnxRuntime
@@ -135,3 +136,10 @@ def test_an_end_without_result_is_the_reason() -> None:
 def test_a_program_that_does_not_exist_is_said() -> None:
     with pytest.raises(UnreachableError, match="cannot be started"):
         run(Trials(("/nonexistent/program",), LIMITS).run(Path(), "sha256:" + "0" * 64))
+
+
+@pytest.mark.process
+def test_the_supervisors_loop_runs_trials_too(tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path).digest
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(Trials(COMMAND, LIMITS).run(tmp_path, bundle)).bundle == bundle

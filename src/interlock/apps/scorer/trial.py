@@ -1,13 +1,15 @@
 """The throwaway process: reads one job, tries one bundle, writes one result, ends.
 
 Started as `python -m interlock.apps.scorer.trial`. The imports are done before the job is read, so
-that a child started early costs a release nothing. The end of its standard input is its end too:
-no parent, no child.
+that a child started early costs a release nothing. It ends with its parent: while it waits, by the
+end of its standard input; while it works, by the parent-death signal.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 
 from interlock.adapters.onnx.runtime import OnnxRuntime
@@ -20,6 +22,8 @@ COMMAND = (sys.executable, "-m", "interlock.apps.scorer.trial")
 
 def main() -> None:
     """Serve one job from standard input."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, int(signal.SIGKILL), 0, 0, 0)  # PR_SET_PDEATHSIG
     # Only the result may stand on standard output: libraries that print go to the errors.
     out = os.dup(1)
     os.dup2(2, 1)
