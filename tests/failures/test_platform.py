@@ -121,7 +121,9 @@ def test_children_do_not_outlive_a_killed_platform(settings: Settings) -> None:
 
 def test_down_drains_the_platform_of_another_process(settings: Settings) -> None:
     assert bring_down(settings.places.run) is False
-    drain = "import signal\nsignal.signal(signal.SIGTERM, lambda *_: (platform.stop(), sys.exit(0)))\nprint(platform.pid("
+    drain = (
+        "import signal\nsignal.signal(signal.SIGTERM, lambda *_: (platform.stop(), sys.exit(0)))\nprint(platform.pid("
+    )
     code = OWNER.replace("print(platform.pid(", drain, 1)
     owner = subprocess.Popen(
         [sys.executable, "-c", code, str(settings.home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
