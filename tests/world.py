@@ -45,6 +45,7 @@ from interlock.trust.memory import MemoryEventStore
 
 SERVICE = "fraud"
 WORKERS = 2
+TURN_S = 0.5
 
 
 class Crash(BaseException):
@@ -217,9 +218,9 @@ class MemoryScorers:
     def tick(self, requests: int) -> None:
         """Leases lapse, and traffic comes."""
         table = self.table
-        if table is not None and table.lease_s is not None and self.clock.monotonic_ns() >= self.lease_until:
-            if self.latch is None:
-                self.latch = Latch("lease", "the lease lapsed", "supervisor", self.clock.now_ns(), *table.order)
+        lapsed = table is not None and table.lease_s is not None and self.clock.monotonic_ns() >= self.lease_until
+        if table is not None and lapsed and self.latch is None:
+            self.latch = Latch("lease", "the lease lapsed", "supervisor", self.clock.now_ns(), *table.order)
         for worker in self.workers:
             self._traffic(worker, requests // WORKERS)
 
@@ -267,8 +268,11 @@ class MemoryScorers:
         assert self.table is not None
         counts = worker.shadows.setdefault(key(SERVICE, self.table.generation, "candidate"), ShadowCounts())
         rates = self.behaviours[champion].flag_rate, self.behaviours[candidate].flag_rate
-        for draw in self.random.random(requests):
-            counts.add(0.01, int(draw < rates[1]) - int(draw < rates[0]))
+        draws = self.random.random(requests)
+        steps = (draws < rates[1]).astype(int) - (draws < rates[0]).astype(int)
+        counts.pairs += requests
+        counts.up += int((steps > 0).sum())
+        counts.down += int((steps < 0).sum())
 
     def _renew(self) -> None:
         if self.table is not None and self.table.lease_s is not None:
@@ -447,24 +451,24 @@ class World:
         return commit, folder
 
     def turn(self) -> None:
-        """One turn of the controller, then a fifth of a second of traffic."""
+        """One turn of the controller, then half a second of traffic."""
         assert self.controller is not None
         self.controller.turn()
         self.check()
-        self.clock.advance(0.2)
-        self.scorers.tick(self.tps // 5)
+        self.clock.advance(TURN_S)
+        self.scorers.tick(round(self.tps * TURN_S))
         self.check()
 
     def run(self, seconds: float) -> None:
         """Let time pass."""
-        for _ in range(round(seconds * 5)):
+        for _ in range(round(seconds / TURN_S)):
             self.turn()
 
     def finish(self, limit_s: float = 300.0) -> None:
         """Run until nothing is left to do."""
         assert self.controller is not None
         self.run(2)
-        for _ in range(round(limit_s * 5)):
+        for _ in range(round(limit_s / TURN_S)):
             if not self.controller.busy():
                 return
             self.turn()
@@ -484,6 +488,12 @@ class World:
                 assert pair in self.scorers.admitted, "traffic meets a version without admission"
             if any(arm.name == "champion" for arm in table.arms):
                 assert NOBODY not in owners, "somebody's request has no answer although there is a champion"
+
+    @property
+    def table(self) -> RouteTable:
+        """The installed table."""
+        assert self.scorers.table is not None
+        return self.scorers.table
 
     def serving(self) -> str | None:
         """The version that answers everybody now; None when it is not one alone."""

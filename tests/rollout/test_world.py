@@ -27,7 +27,7 @@ def test_a_first_release_settles_without_a_champion() -> None:
     only = rollouts(world)[0]
     assert only.state is State.SETTLED
     assert only.majority_ns
-    assert world.scorers.table is not None and world.scorers.table.settled
+    assert world.table.settled
 
 
 def test_a_good_candidate_takes_shadow_ten_fifty_and_all_and_the_old_one_is_unloaded() -> None:
@@ -50,8 +50,9 @@ def back_on(world: World, version: str, bad_folder: str) -> Rollout:
     assert last.state is State.ROLLED_BACK
     assert world.serving() == version
     assert world.scorers.latch is None
-    assert world.scorers.table is not None and world.scorers.table.settled
-    assert last.candidate is not None and last.candidate.bundle not in world.scorers.loaded
+    assert world.table.settled
+    assert last.candidate is not None
+    assert last.candidate.bundle not in world.scorers.loaded
     head = world.git.head()
     assert f'"{version}"'.encode() in world.git.tree(head)["environments/production/services/fraud/release.yaml"]
     types = {event.type for event in world.store.after(0)}
@@ -151,7 +152,7 @@ def test_a_candidate_that_dies_in_its_trial_is_refused_and_the_champion_stays_se
     assert last.state is State.REFUSED
     assert "signal 11" in last.reason
     assert world.serving() == "1.0.0"
-    assert world.scorers.table is not None and world.scorers.table.settled
+    assert world.table.settled
 
 
 def test_a_person_aborts_through_the_control_api() -> None:
@@ -332,7 +333,8 @@ def test_two_controllers_never_lead_at_once() -> None:
     world = settled()
     first = world.controller
     world.restart(lapse=False)
-    assert first is not None and world.controller is not None
+    assert first is not None
+    assert world.controller is not None
     assert not world.controller.turn()
     assert first.turn()
 
@@ -344,7 +346,7 @@ def test_a_first_release_that_breaks_leaves_the_fallback_and_no_manifests() -> N
     abort(world)
     world.finish()
     assert rollouts(world)[-1].state is State.ROLLED_BACK
-    assert world.scorers.table is not None and world.scorers.table.arms == ()
+    assert world.table.arms == ()
     assert not [path for path in world.git.tree(world.git.head()) if path.startswith("environments")]
 
 

@@ -11,7 +11,9 @@ from interlock.base.files import write_atomic
 from interlock.settings import Settings
 
 if TYPE_CHECKING:
+    from interlock.adapters.git.source import GitSource
     from interlock.adapters.sql.events import SqlEventStore
+    from interlock.rollout.ports import Scorers
 
 
 def event_store(settings: Settings) -> SqlEventStore:
@@ -40,3 +42,42 @@ def _create(path: Path, token: str) -> None:
         pass
     finally:
         scratch.unlink()
+
+
+def scorers(settings: Settings) -> Scorers:
+    """The supervisors that this controller steers."""
+    from interlock.adapters.scorers.client import ScorerClient
+
+    return ScorerClient(settings.places.admin_socket)
+
+
+def source(settings: Settings) -> GitSource | None:
+    """The release repository that the settings name, if any."""
+    from interlock.adapters.git.source import GitSource, Identity
+
+    if settings.rollout.repository is None:
+        return None
+    return GitSource(
+        settings.home / "repository",
+        settings.rollout.repository,
+        settings.rollout.branch,
+        Identity(ssh_key=controller_key(settings)),
+        settings.rollout.git_timeout_s,
+    )
+
+
+def controller_key(settings: Settings) -> Path:
+    """The controller's own SSH key, made on first use: it signs inverse commits and nothing else."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    path = settings.places.trust / "controller.key"
+    if not path.exists():
+        key = Ed25519PrivateKey.generate()
+        public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        write_atomic(path.with_suffix(".key.pub"), public + b" interlock-controller\n")
+        write_atomic(path, private, mode=0o600)
+    return path

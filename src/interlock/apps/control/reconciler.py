@@ -12,24 +12,26 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
 
+from interlock.apps.control.branch import Branch
 from interlock.apps.control.effects import EPOCH_BITS, Effects, Ground
-from interlock.apps.control.wishes import Wish, read
+from interlock.apps.control.looks import Looks
+from interlock.apps.control.memory import ABORT, Memory
+from interlock.apps.control.wishes import Wish
 from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import InterlockError, RefusedError, UnreachableError
 from interlock.base.ids import Ids, uuid7
 from interlock.decision.admin import Observed, ServiceState
 from interlock.rollout import guards, journal
-from interlock.rollout.evidence import Evidence
 from interlock.rollout.manifest import Manifests, parse
 from interlock.rollout.options import ControlOptions, RolloutOptions
 from interlock.rollout.ports import Scorers, Source
-from interlock.rollout.states import FINAL, TRYING, State
+from interlock.rollout.states import FINAL, State
 from interlock.rollout.step import step
 from interlock.rollout.values import (
     Aborted,
@@ -95,27 +97,21 @@ class Reconciler:
         self._forget()
 
     def _forget(self) -> None:
-        self._resumed = False
-        self._rollouts: dict[str, Rollout] = {}
-        self._live: dict[str, Target] = {}
-        self._tried: set[str] = set()
-        self._quarantined: set[tuple[str, str]] = set()
-        self._evidence: dict[str, Evidence] = {}
-        self._aborts_after = 0
-        self._seals_after = 0
-        self._looked: dict[str, int] = {}
+        self._memory: Memory | None = None
+        self._looks = Looks(self._options, self._ports.clock, ACTOR)
         self._renewed: dict[str, int] = {}
-        self._heard_ns = self._ports.clock.monotonic_ns()
-        self._polled_ns: int | None = None
-        self._polling: Future[dict[str, Wish]] | None = None
-        self._commit = ""
+        self._branch = Branch(self._ports.source, self._ports.runner, self._ports.clock, self._options)
+
+    @property
+    def _known(self) -> Memory:
+        if self._memory is None:
+            self._memory = Memory.of(self._ports.store)
+        return self._memory
 
     def turn(self) -> bool:
         """One turn; False while somebody else leads."""
         if not self._lead():
             return False
-        if not self._resumed:
-            self._resume()
         try:
             observed = self._observe()
         except RefusedError as error:
@@ -125,14 +121,21 @@ class Reconciler:
         self._attempt("read abort requests", self._read_aborts)
         if observed is not None:
             self._attempt("record seals", lambda: self._record_seals(observed))
+            self._attempt("open latches", lambda: self._open_latches(observed))
         self._attempt("follow the branch", lambda: self._follow(observed))
-        for rollout_id in list(self._rollouts):
+        for rollout_id in list(self._known.rollouts):
             self._attempt("carry out a rollout", lambda id=rollout_id: self._carry(id, observed))  # type: ignore[misc]
         return True
 
     def busy(self) -> bool:
         """Whether any rollout is unfinished or has something left to do."""
-        return any(_open(rollout) for rollout in self._rollouts.values())
+        return bool(self._known.rollouts)
+
+    def leave(self) -> None:
+        """Give the lease back, so that another controller need not wait for its end."""
+        if self._epoch is not None:
+            self._ports.store.lease(LEASE, self._holder, self._ports.clock.now_ns(), 0)
+            self._epoch = None
 
     # --- leading and resuming -------------------------------------------------------------
 
@@ -144,69 +147,22 @@ class Reconciler:
             epoch = self._ports.store.lease(LEASE, self._holder, now, ttl)
         except UnreachableError:
             # Nobody else can take the lease before it ends either; what waits least is going back.
-            return self._epoch is not None and self._resumed and now < self._lease_until
+            return self._epoch is not None and self._memory is not None and now < self._lease_until
         if epoch != self._epoch:
             self._forget()
         self._epoch = epoch
         self._lease_until = now + ttl
         return epoch is not None
 
-    def _resume(self) -> None:
-        after, folded = 0, {}
-        refused = ("release.refused", "release.quarantined", "segment.sealed", "rollout.abort.requested")
-        while page := self._ports.store.after(after, (*journal.ENTRIES, *refused)):
-            for event in page:
-                if event.type in journal.ENTRIES:
-                    entry = journal.parse(event)
-                    folded[entry.rollout.id] = entry.rollout
-                elif event.type == "segment.sealed":
-                    self._seals_after = max(self._seals_after, int(event.body["number"]))
-                elif event.type == "rollout.abort.requested":
-                    continue
-                elif event.type == "release.quarantined":
-                    self._quarantined.add((event.body["service"], event.body["folder"]))
-                else:
-                    self._tried.add(event.body["wish"])
-            after = page[-1].id
-        for rollout in folded.values():
-            self._take(rollout)
-        self._aborts_after = self._first_unread_abort(folded)
-        self._resumed = True
-
-    def _first_unread_abort(self, folded: dict[str, Rollout]) -> int:
-        """Aborts asked for while no controller lived still hold for a rollout that was unfinished."""
-        started = [rollout.started_ns for rollout in folded.values() if rollout.state not in FINAL]
-        after = 0
-        while page := self._ports.store.after(after, ("rollout.abort.requested",)):
-            unread = next((e for e in page if started and e.time_ns >= min(started)), None)
-            if unread is not None:
-                return unread.id - 1
-            after = page[-1].id
-        return after
-
-    def _take(self, rollout: Rollout) -> None:
-        """Remember a rollout's newest state and what follows from it."""
-        self._tried.add(rollout.wish)
-        if rollout.state is State.SETTLED and rollout.candidate is not None:
-            self._live[rollout.service] = rollout.candidate
-        if rollout.state in (State.ROLLED_BACK, State.ROLLING_BACK, State.RETREATED):
-            self._quarantined.add((rollout.service, rollout.folder))
-        if _open(rollout):
-            self._rollouts[rollout.id] = rollout
-        else:
-            self._rollouts.pop(rollout.id, None)
-            if not any(each.service == rollout.service for each in self._rollouts.values()):
-                self._evidence.pop(rollout.service, None)
-
     # --- the fleet ------------------------------------------------------------------------
 
     def _observe(self) -> Observed | None:
         try:
-            observed = self._ports.scorers.observe(None, self._seals_after)
+            observed = self._ports.scorers.observe(None, self._known.seals_after)
         except UnreachableError as error:
             _log.warning("the scorers do not answer: %s", error)
             return None
-        self._heard_ns = self._ports.clock.monotonic_ns()
+        self._looks.heard()
         epoch = self._epoch or 0
         if any(service.epoch >> EPOCH_BITS > epoch for service in observed.services.values()):
             self._epoch = None
@@ -214,45 +170,41 @@ class Reconciler:
         return observed
 
     def _record_seals(self, observed: Observed) -> None:
-        seals = sorted((seal for seal in observed.seals if seal.number > self._seals_after), key=lambda s: s.number)
+        seals = sorted(
+            (seal for seal in observed.seals if seal.number > self._known.seals_after), key=lambda s: s.number
+        )
         if not seals:
             return
         self._ports.store.append_many(
             [self._event("segment.sealed", "segment/" + seal.segment, "success", journal.plain(seal)) for seal in seals]
         )
-        self._seals_after = seals[-1].number
+        self._known.seals_after = seals[-1].number
+
+    def _open_latches(self, observed: Observed) -> None:
+        """A latch on a settled service holds nobody back: record it, and open it by the same table again."""
+        for service, seen in observed.services.items():
+            latch, table = seen.latch, seen.table
+            if latch is None or table is None or not table.settled or self._known.active(service) is not None:
+                continue
+            body = {"service": service, "latch": latch.id, "reason": latch.reason, "by": latch.actor}
+            self._ports.store.append(self._event("rollout.retreated", f"service/{service}", "success", body))
+            epoch = max((self._epoch or 0) << EPOCH_BITS, seen.epoch + 1, latch.epoch + 1)
+            self._ports.scorers.install(
+                msgspec.structs.replace(table, epoch=epoch, generation=table.generation + 1, clears=latch.id)
+            )
 
     # --- the branch -----------------------------------------------------------------------
 
     def _follow(self, observed: Observed | None) -> None:
-        wishes = self._poll()
-        for wish in (wishes or {}).values():
+        for wish in self._branch.poll().values():
             self._attempt(f"consider {wish.service}", lambda wish=wish: self._consider(wish, observed))  # type: ignore[misc]
 
-    def _poll(self) -> dict[str, Wish] | None:
-        source = self._ports.source
-        now = self._ports.clock.monotonic_ns()
-        if source is None:
-            return None
-        if self._polling is None:
-            if self._polled_ns is not None and now - self._polled_ns < self._options.poll_s * NS_PER_S:
-                return None
-            self._polled_ns = now
-            self._polling = self._ports.runner.submit(self._wishes, source)
-        if not self._polling.done():
-            return None
-        polling, self._polling = self._polling, None
-        return polling.result()
-
-    def _wishes(self, source: Source) -> dict[str, Wish]:
-        return read(source, source.head(), self._options.environment)
-
     def _consider(self, wish: Wish, observed: Observed | None) -> None:
-        live = self._live.get(wish.service)
-        active = next((r for r in self._rollouts.values() if r.service == wish.service), None)
+        live = self._known.live.get(wish.service)
+        active = self._known.active(wish.service)
         if active is not None:
             self._reconsider(active, wish, live)
-        elif (live is None or live.folder != wish.folder) and wish.key not in self._tried:
+        elif (live is None or live.folder != wish.folder) and wish.key not in self._known.tried:
             self._propose(wish)
 
     def _reconsider(self, active: Rollout, wish: Wish, live: Target | None) -> None:
@@ -265,7 +217,7 @@ class Reconciler:
 
     def _propose(self, wish: Wish) -> None:
         try:
-            if (wish.service, wish.folder) in self._quarantined:
+            if (wish.service, wish.folder) in self._known.quarantined:
                 raise RefusedError(
                     "this release was rolled back and is in quarantine", "propose it again: a new admission is needed"
                 )
@@ -286,20 +238,20 @@ class Reconciler:
             since_ns=now,
         )
         self._ports.store.append(journal.entry(ACTOR, rollout, None, now))
-        self._take(rollout)
+        self._known.take(rollout)
         self._feed(rollout.id, Begun())
 
     def _refuse(self, wish: Wish, version: str | None, reason: str) -> None:
         body = {"service": wish.service, "version": version, "commit": wish.commit, "folder": wish.folder}
         body |= {"wish": wish.key, "reason": reason[:2000]}
         self._ports.store.append(self._event("release.refused", f"service/{wish.service}", "refused", body))
-        self._tried.add(wish.key)
+        self._known.tried.add(wish.key)
         _log.error("refused: %s %s: %s", wish.service, version or "", reason)
 
     # --- one rollout ----------------------------------------------------------------------
 
     def _carry(self, rollout_id: str, observed: Observed | None) -> None:
-        rollout = self._rollouts.get(rollout_id)
+        rollout = self._known.rollouts.get(rollout_id)
         if rollout is None:
             return
         if rollout.state is State.PROPOSED:
@@ -313,16 +265,15 @@ class Reconciler:
         self._perform(rollout_id, observed)
         self._look(rollout_id, observed)
         self._perform(rollout_id, observed)
-        current = self._rollouts.get(rollout_id)
+        current = self._known.rollouts.get(rollout_id)
         if seen is not None and current is not None:
             self._keep_lease(current, seen, observed)
 
     def _check(self, rollout: Rollout, observed: Observed | None) -> None:
-        source = self._ports.source
-        if source is None or observed is None:
+        wish = self._branch.at(rollout.commit, rollout.service)
+        if wish is None or observed is None:
             return
-        wish = read(source, rollout.commit, self._options.environment)[rollout.service]
-        champion = self._live.get(rollout.service)
+        champion = self._known.live.get(rollout.service)
         try:
             manifests = parse(wish.files, wish.service)
             candidate = self._ports.gate.check(wish, manifests, champion)
@@ -345,7 +296,7 @@ class Reconciler:
 
     def _perform(self, rollout_id: str, observed: Observed | None) -> None:
         ground = Ground(self._epoch or 0, self._control.table_lease_s, observed.services if observed else {})
-        rollout = self._rollouts.get(rollout_id)
+        rollout = self._known.rollouts.get(rollout_id)
         done = 0
         while rollout is not None and (effect := _next(rollout, done)) is not None:
             outcome = self._effects.perform(rollout, effect, ground)
@@ -354,52 +305,23 @@ class Reconciler:
                 self._feed(rollout_id, outcome)
             elif effect.kind in ("retreat", "set_route"):
                 return
-            rollout = self._rollouts.get(rollout_id)
+            rollout = self._known.rollouts.get(rollout_id)
 
     def _look(self, rollout_id: str, observed: Observed | None) -> None:
-        rollout = self._rollouts.get(rollout_id)
+        rollout = self._known.rollouts.get(rollout_id)
         if rollout is None or rollout.plan is None or rollout.state in FINAL:
             return
-        seen, look = self._read(rollout, observed)
+        seen, look = self._looks.read(rollout, observed)
         if seen is None:
             return
         if look is not None:
-            self._attempt("keep a look", lambda: self._record(rollout, look, seen))
-        after = self._feed(rollout_id, seen, quiet=True)
-        if after.state is not rollout.state:
-            self._looked.pop(rollout_id, None)
+            self._attempt("keep a look", lambda: self._keep(rollout, look, seen))
+        self._feed(rollout_id, seen, quiet=True)
 
-    def _read(self, rollout: Rollout, observed: Observed | None) -> tuple[Looked | None, guards.Look | None]:
-        now = self._ports.clock.now_ns()
-        if observed is None:
-            silent = (self._ports.clock.monotonic_ns() - self._heard_ns) / NS_PER_S
-            return (Looked(missing="the scorers do not answer") if silent >= self._options.silent_s else None), None
-        evidence = self._evidence.setdefault(rollout.service, Evidence(rollout.service))
-        missing = evidence.feed(observed.counts, observed.workers, now)
-        service = observed.services.get(rollout.service)
-        ready = rollout.champion is None or (service is not None and rollout.champion.bundle in service.loaded)
-        look, breach = None, ""
-        if rollout.plan is not None and (rollout.state in TRYING or rollout.state is State.HELD):
-            first = rollout.base_generation + 1
-            arms, series = evidence.arms(first), evidence.series(first)
-            look = guards.judge(arms, series, rollout.plan.guards, (now, rollout.generation))
-            breach = ", ".join(look.breached)
-        tau = evidence.tau(rollout.base_generation + 1, self._options.tau_samples)
-        asked = evidence.candidate_requests(rollout.generation)
-        return Looked(breach, missing, asked, tau, ready), look
-
-    def _record(self, rollout: Rollout, look: guards.Look, seen: Looked) -> None:
-        """Keep a look as evidence: one per look interval, and every one that changes something."""
-        now = self._ports.clock.monotonic_ns()
-        changed = step(rollout, seen, self._ports.clock.now_ns())[0].state is not rollout.state
-        if not changed and now - self._looked.get(rollout.id, -NS_PER_S << 20) < self._options.look_s * NS_PER_S:
-            return
-        self._looked[rollout.id] = now
-        powers = {}
-        if changed and rollout.plan is not None:
-            arms = self._evidence[rollout.service].arms(rollout.base_generation + 1)
-            powers = guards.powers(arms, look, rollout.plan.guards)
-        self._ports.store.append(journal.look(ACTOR, rollout, look, powers, look.at_ns))
+    def _keep(self, rollout: Rollout, look: guards.Look, seen: Looked) -> None:
+        event = self._looks.record(rollout, look, seen)
+        if event is not None:
+            self._ports.store.append(event)
 
     def _keep_lease(self, rollout: Rollout, seen: ServiceState, observed: Observed | None) -> None:
         """Renew an unsettled table's lease; put it under this leader's epoch first."""
@@ -415,15 +337,15 @@ class Reconciler:
             self._renewed[rollout.id] = now
 
     def _read_aborts(self) -> None:
-        for event in self._ports.store.after(self._aborts_after, ("rollout.abort.requested",)):
-            for rollout in list(self._rollouts.values()):
+        for event in self._ports.store.after(self._known.aborts_after, (ABORT,)):
+            for rollout in list(self._known.rollouts.values()):
                 if rollout.service == event.body["service"]:
                     self._feed(rollout.id, Aborted(event.actor, event.body["reason"]))
-            self._aborts_after = event.id
+            self._known.aborts_after = event.id
 
     def _feed(self, rollout_id: str, seen: Observation, quiet: bool = False) -> Rollout:
         """Step, and write the journal before anything is done. `quiet`: an unchanged rollout is no entry."""
-        rollout = self._rollouts[rollout_id]
+        rollout = self._known.rollouts[rollout_id]
         now = self._ports.clock.now_ns()
         changed, _ = step(rollout, seen, now)
         if changed == rollout and (quiet or not isinstance(seen, Outcome)):
@@ -443,7 +365,9 @@ class Reconciler:
         except UnreachableError:
             self._retreat_unrecorded(changed)
             raise
-        self._take(changed)
+        self._known.take(changed)
+        if rollout_id not in self._known.rollouts:
+            self._looks.forget(changed)
         if changed.state is not rollout.state:
             _log.info(
                 "%s %s: %s → %s %s", changed.service, changed.version, rollout.state, changed.state, changed.reason
@@ -474,10 +398,6 @@ class Reconciler:
             work()
         except InterlockError as error:
             _log.warning("could not %s: %s", what, error)
-
-
-def _open(rollout: Rollout) -> bool:
-    return rollout.state not in FINAL or bool(rollout.pending)
 
 
 def _next(rollout: Rollout, done: int) -> Effect | None:

@@ -1,0 +1,81 @@
+"""The control process put together: one per home, proven by a lock on `run/control.lock`.
+
+The lock is held for the life of the process and given up by the kernel at its death, however it
+dies. Holding it therefore proves that every earlier controller of this home is gone, and the new
+one may continue under the same lease at once instead of waiting for its end. Controllers of other
+homes or machines have other names and go through the lease.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from interlock.apps.control.api import create
+from interlock.apps.control.gate import AdmissionGate
+from interlock.apps.control.reconciler import Ports, Reconciler
+from interlock.apps.control.server import Loop, listen, serve
+from interlock.base.canonical import sha256_hex
+from interlock.base.clock import SystemClock
+from interlock.base.errors import RefusedError
+from interlock.base.ids import SystemIds
+from interlock.settings import Settings, publish_endpoint
+from interlock.wiring import control as rows
+
+Wrap = Callable[[str, Any], Any]
+"""Puts something around a port, by name (`scorers`, `source`, `store`): crash tests kill there."""
+
+
+def run(settings: Settings, wrap: Wrap = lambda name, port: port) -> None:
+    """The control process, until it is told to stop.
+
+    Raises:
+        RefusedError: a control process of this home runs already.
+    """
+    lock = _only_one(settings.places.run / "control.lock")
+    try:
+        app = create(rows.event_store(settings), rows.api_token(settings), SystemClock())
+        listener = listen(settings.control.host, settings.control.port)
+        host, port = listener.getsockname()[:2]
+        loop = Loop(assemble(settings, wrap), settings.control.loop_s)
+        try:
+            serve(app, listener, loop, lambda: publish_endpoint(settings.home, "control", f"http://{host}:{port}"))
+        finally:
+            publish_endpoint(settings.home, "control", None)
+    finally:
+        os.close(lock)
+
+
+def assemble(settings: Settings, wrap: Wrap = lambda name, port: port) -> Reconciler:
+    """The reconciler of this installation."""
+    store, clock = rows.event_store(settings), SystemClock()
+    sequencer = rows.sequencer(settings, store)
+    source = rows.source(settings)
+    ports = Ports(
+        store=wrap("store", store),
+        scorers=wrap("scorers", rows.scorers(settings)),
+        source=None if source is None else wrap("source", source),
+        gate=AdmissionGate(store, sequencer, settings, clock, source),
+        clock=clock,
+        ids=SystemIds(),
+        runner=ThreadPoolExecutor(4, thread_name_prefix="effect"),
+        sequence=sequencer.run_once,
+    )
+    holder = f"{socket.gethostname()}:{sha256_hex(str(settings.home).encode())[:12]}"
+    return Reconciler(ports, settings.rollout, settings.control, holder)
+
+
+def _only_one(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise RefusedError("a control process of this home runs already", "stop it first: `interlock down`") from error
+    return lock
