@@ -53,6 +53,7 @@ def scorers(settings: Settings) -> Scorers:
 
 def source(settings: Settings) -> GitSource | None:
     """The release repository that the settings name, if any."""
+    from interlock.adapters.git.identity import controller_key
     from interlock.adapters.git.source import GitSource, Identity
 
     if settings.rollout.repository is None:
@@ -61,23 +62,6 @@ def source(settings: Settings) -> GitSource | None:
         settings.home / "repository",
         settings.rollout.repository,
         settings.rollout.branch,
-        Identity(ssh_key=controller_key(settings)),
+        Identity(ssh_key=controller_key(settings.places.trust / "controller.key")),
         settings.rollout.git_timeout_s,
     )
-
-
-def controller_key(settings: Settings) -> Path:
-    """The controller's own SSH key, made on first use: it signs inverse commits and nothing else."""
-    from cryptography.hazmat.primitives import serialization
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
-    path = settings.places.trust / "controller.key"
-    if not path.exists():
-        key = Ed25519PrivateKey.generate()
-        public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
-        )
-        write_atomic(path.with_suffix(".key.pub"), public + b" interlock-controller\n")
-        write_atomic(path, private, mode=0o600)
-    return path
