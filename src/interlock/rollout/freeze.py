@@ -14,8 +14,6 @@ from interlock.base.errors import RefusedError
 from interlock.base.strict_yaml import YamlError
 from interlock.rollout.manifest import API
 
-_FORMAT = "%Y-%m-%dT%H:%M:%S%z"
-
 
 class Window(msgspec.Struct, frozen=True):
     """One frozen period."""
@@ -64,6 +62,6 @@ def _window(row: object, source: str) -> Window:
 
 def _instant(row: strict_yaml.Mapping, key: str, source: str) -> int:
     try:
-        return int(datetime.strptime(str(row[key]), _FORMAT).timestamp()) * 1_000_000_000
+        return int(datetime.strptime(str(row[key]), "%Y-%m-%dT%H:%M:%S%z").timestamp()) * 1_000_000_000
     except ValueError as error:
         raise YamlError(source, row.lines[key], "not an RFC 3339 time", "write 2026-11-27T00:00:00Z") from error
