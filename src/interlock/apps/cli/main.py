@@ -15,7 +15,13 @@ from interlock.apps.cli.output import fail
 from interlock.base.errors import InterlockError
 from interlock.privacy.redact import print_exception_redacted
 
-NOUNS: tuple[str, ...] = ("interlock.apps.cli.platform",)
+NOUNS: tuple[str, ...] = (
+    "interlock.apps.cli.platform",
+    "interlock.apps.cli.data",
+    "interlock.apps.cli.release",
+    "interlock.apps.cli.rollout",
+    "interlock.apps.cli.control",
+)
 """Modules with `register(app)`, in the order that `interlock --help` lists them."""
 
 
