@@ -5,6 +5,7 @@ contract of `rollout.ports.Scorers`: nothing unadmitted is loaded, an older epoc
 holds until a table of a higher epoch names it, a lapsed lease sets one. `World.check` states what
 must hold at every instant; it runs after every call and every tick.
 """
+# long: one simulator of every port, read as a whole
 
 from __future__ import annotations
 

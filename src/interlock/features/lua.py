@@ -26,7 +26,7 @@ def _window_names(number: int) -> list[str]:
     return [f"{name}{number}" for name in ("x", "n", "c", "s", "C", "S")]
 
 
-def _window_code(number: int, window: Window, lateness_s: int) -> str:
+def _window_code(number: int, window: Window, lateness_s: int) -> str:  # long: the text of one script
     """Read and record in one window: the open tile x, the closed tiles at bytes p..q of raw."""
     x, n, c, s, total, total_sum = _window_names(number)
     hop = window.hop_seconds * _PER_MS

@@ -146,7 +146,7 @@ def _states(velocity: Velocity, codes: Ints, entities: int, events: Events, epoc
 
 def _window(
     velocity: Velocity, number: int, window: Window, codes: Ints, high: Ints, events: Events, heads: npt.NDArray[Any]
-) -> tuple[bytes, list[int]]:  # 7 parameters: the columns it joins
+) -> tuple[bytes, list[int]]:  # long: the columns it joins
     """Fill one window's head; return all closed tiles and, per entity, the byte where its own start."""
     hop = window.hop_seconds * 1000
     index = events.event_ms // hop

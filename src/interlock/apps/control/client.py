@@ -38,14 +38,14 @@ class ControlClient:
     @classmethod
     def open(cls, settings: Settings) -> ControlClient:
         """A client of the running control process, or of the app in this process."""
-        from interlock.wiring import control
+        from interlock.wiring import control  # late: commands show their help without SQL
 
         token = control.api_token(settings)
         headers = {"authorization": f"Bearer {token}"}
         url = _alive(read_endpoints(settings.home).get("control"))
         if url is not None:
             return cls(httpx.Client(base_url=url, headers=headers, timeout=settings.control.request_timeout_s))
-        from interlock.apps.control.api import create
+        from interlock.apps.control.api import create  # late: only when nothing runs
 
         app = create(control.event_store(settings), token, SystemClock())
         return cls(httpx.Client(base_url="http://control", headers=headers, transport=_InProcess(app)))
