@@ -18,6 +18,8 @@ from interlock.privacy.redact import print_exception_redacted
 NOUNS: tuple[str, ...] = (
     "interlock.apps.cli.platform",
     "interlock.apps.cli.data",
+    "interlock.apps.cli.train",
+    "interlock.apps.cli.model",
     "interlock.apps.cli.release",
     "interlock.apps.cli.rollout",
     "interlock.apps.cli.control",
