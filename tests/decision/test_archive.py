@@ -83,3 +83,9 @@ def test_touching_lists_exactly_what_names_a_token_in_order(tmp_path: Path, make
     assert found == [one for one in made if {card, terminal} & set(one.inputs.values())]
     assert 0 < len(found) < len(made)
     assert list(Archive(tmp_path).records()) == made
+
+
+def test_a_segment_that_has_no_name_yet_is_not_read(tmp_path: Path, make_record: Make) -> None:
+    sealed_folder(tmp_path, make_record, count=2)
+    (tmp_path / ".1-w1.open").write_bytes(make_record(9).decision_id.encode())
+    assert Archive(tmp_path).find(make_record(9).decision_id) is None

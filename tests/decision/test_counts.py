@@ -49,8 +49,8 @@ def test_packed_counts_survive(adds: list[tuple[int, int, int, int]], spent: lis
 def test_a_delta_is_what_came_after(
     first: list[tuple[int, int, int, int]], second: list[tuple[int, int, int, int]], spent: list[tuple[int, int]]
 ) -> None:
-    old = WorkerCounts("w0", "r1", {"fraud/1/champion": counted(first, []).pack()})
-    new = WorkerCounts("w0", "r1", {"fraud/1/champion": counted(first + second, spent).pack()})
+    old = WorkerCounts("w0", "r1", {"fraud/1/champion": counted(first, spent[:3]).pack()})
+    new = WorkerCounts("w0", "r1", {"fraud/1/champion": counted(first + second, spent[:3] + spent).pack()})
     found = delta(old, new)
     assert not found.reset
     assert np.array_equal(found.arms["fraud/1/champion"].values, counted(second, []).values)

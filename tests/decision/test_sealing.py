@@ -84,6 +84,23 @@ def test_an_orphan_without_records_is_removed_and_one_without_header_set_aside(t
     assert sorted(p.suffix for p in tmp_path.iterdir() if not p.name.startswith(".")) == [".broken"]
 
 
+def test_an_orphan_with_nothing_but_a_torn_record_still_leaves_its_trace(tmp_path: Path) -> None:
+    killed(writer(tmp_path), b"torn")
+    (seal,) = sealing.sweep(tmp_path).seals
+    assert (seal.records, seal.cut, seal.first_ns, seal.last_ns) == (0, 4, 0, 0)
+    assert seal.root == hashlib.sha256(b"").hexdigest()
+
+
+def test_a_closed_segment_with_bytes_after_its_end_is_not_sealed(tmp_path: Path, make_record: Make) -> None:
+    out = writer(tmp_path)
+    out.append([make_record(1)])
+    path = out.close()
+    assert path is not None
+    path.write_bytes(path.read_bytes() + bytes(8))
+    with pytest.raises(IntegrityError, match="damaged"):
+        sealing.seal_segment(path)
+
+
 def test_numbers_are_one_series_over_workers_without_gaps(tmp_path: Path, make_record: Make) -> None:
     for name in ("w0", "w1", "w2"):
         out = writer(tmp_path, name)

@@ -105,7 +105,11 @@ def test_an_altered_bundle_fails(world: World) -> None:
 def test_a_record_that_contradicts_its_bundle_fails(world: World, changes: dict[str, object]) -> None:
     made = world.decide(**changes)
     world.seal()
-    assert broken(prove(made.decision_id, world.sources)) == {"bundle": (Verdict.FAIL, "integrity")}
+    dossier = prove(made.decision_id, world.sources)
+    assert broken(dossier) == {"bundle": (Verdict.FAIL, "integrity")}
+    link = dossier.link("bundle")
+    assert link is not None
+    assert ("recorded score" if "score" in changes else f"disagree about {next(iter(changes))}") in link.says
 
 
 def test_a_lineage_that_the_log_tells_differently_fails(world: World) -> None:

@@ -127,8 +127,11 @@ def test_a_store_that_began_empty_needs_no_snapshot(tmp_path: Path) -> None:
     assert recompute_decision(world.made[-1].decision_id, world.past).verdict is Verdict.PASS
 
 
-def test_a_decision_without_a_vector_has_nothing_to_compute(world: World) -> None:
-    made = world.decide(vector=b"", applied=(), bundle="", score=None)
+@pytest.mark.parametrize("missing", [{"vector": b""}, {"applied": ()}, {"bundle": "", "score": None}])
+def test_a_decision_without_vector_position_or_model_has_nothing_to_compute(
+    world: World, missing: dict[str, object]
+) -> None:
+    made = world.decide(**missing)
     found = recompute_decision(made.decision_id, world.past)
     assert outcome(found) == {"vector": "fallback"}
     assert found.verdict is Verdict.INCONCLUSIVE
