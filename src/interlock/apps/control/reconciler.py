@@ -7,6 +7,7 @@ killed reconciler resumes by folding the journal: pending effects are performed 
 lease a turn does nothing. `BaseException`s pass (a simulated or real kill); expected errors are
 logged and the turn goes on.
 """
+# long: the order of a turn is the contract, and is read as a whole
 
 from __future__ import annotations
 

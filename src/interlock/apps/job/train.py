@@ -60,7 +60,7 @@ def _parent(settings: Settings, config: TrainConfig, known: list[dict[str, Any]]
     return bundles.read(settings.places.bundles, found["bundle"])
 
 
-def _register(
+def _register(  # long: one record, field by field
     settings: Settings,
     config: TrainConfig,
     dataset: tuple[str, dict[str, Any]],
