@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.governance.past import World
 
 from interlock.apps.views import decision as view
 from interlock.base.errors import UsageError
@@ -11,7 +12,6 @@ from interlock.decision import record
 from interlock.features.definition import FRAUD
 from interlock.governance.dossier import prove
 from interlock.governance.recompute import recompute_decision
-from tests.governance.past import World
 
 
 @pytest.fixture
