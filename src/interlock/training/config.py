@@ -133,7 +133,8 @@ def parse(text: str, source: str) -> TrainConfig:
     for name, kind in _GROUPS.items():
         if name in given:
             given[name] = _group(kind, given[name], source, name)
-    if isinstance(given.get("trainer"), dict) and "name" not in given["trainer"]:
+    if isinstance(given.get("trainer"), dict):
+        # A plain dictionary: the reader's own mapping cannot be copied by `asdict`.
         given["trainer"] = {"name": "xgboost", **given["trainer"]}
     config = _build(TrainConfig, given, source, "")
     _check(config, source)
