@@ -144,6 +144,15 @@ def test_a_malformed_manifest_is_refused_with_its_line() -> None:
     assert view.listing(view.read(world.store))[-1]["outcome"] == "refused"
 
 
+def test_a_folder_with_a_strange_path_is_refused_and_the_others_are_read() -> None:
+    world = settled()
+    world.git.push({"environments/production/services/credit/a b": b"x"})
+    world.release("1.1.0")
+    world.finish()
+    assert world.serving() == "1.1.0"
+    assert [event.body["service"] for event in world.store.after(0, ("release.refused",))] == ["credit"]
+
+
 def test_a_candidate_that_dies_in_its_trial_is_refused_and_the_champion_stays_settled() -> None:
     world = settled()
     world.release("1.1.0", Behaviour(loads=False))

@@ -25,7 +25,7 @@ from interlock.apps.control.looks import Looks
 from interlock.apps.control.memory import ABORT, Memory
 from interlock.apps.control.wishes import Wish
 from interlock.base.clock import NS_PER_S, Clock
-from interlock.base.errors import InterlockError, RefusedError, UnreachableError
+from interlock.base.errors import InterlockError, RefusedError, UnreachableError, UsageError
 from interlock.base.ids import Ids, uuid7
 from interlock.decision.admin import Observed, ServiceState
 from interlock.rollout import guards, journal
@@ -218,6 +218,8 @@ class Reconciler:
 
     def _propose(self, wish: Wish) -> None:
         try:
+            if wish.problem:
+                raise UsageError(wish.problem, "correct the folder")
             if (wish.service, wish.folder) in self._known.quarantined:
                 raise RefusedError(
                     "this release was rolled back and is in quarantine", "propose it again: a new admission is needed"

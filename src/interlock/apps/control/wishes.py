@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from interlock.base.canonical import canonical, digest_hex, digest_of, sha256_hex
+from interlock.base.errors import UsageError
 from interlock.rollout.ports import Source, SourceFile
 from interlock.trust.folder import folder_digest
 
@@ -34,6 +35,8 @@ class Wish:
     """people.json and the policies, by path."""
     approvals: dict[str, bytes]
     """Statements and signatures for exactly this folder, by file name."""
+    problem: str = ""
+    """Why the folder cannot be released at all; `folder` is then a digest of its own kind."""
 
 
 def services_root(environment: str) -> str:
@@ -66,10 +69,16 @@ def _wish(
     governed: dict[str, bytes],
     tree: tuple[SourceFile, ...],
 ) -> Wish:
-    folder = folder_digest([(file.path, file.mode, file.data) for file in files])
+    problem = ""
+    try:
+        folder = folder_digest([(file.path, file.mode, file.data) for file in files])
+    except UsageError as error:
+        # One malformed folder must not keep the others from being read.
+        problem = str(error)
+        folder = digest_of(canonical([[file.path, file.mode, sha256_hex(file.data)] for file in files]))
     place = f"approvals/{digest_hex(folder)}/"
     approvals = {file.path.removeprefix(place): file.data for file in tree if file.path.startswith(place)}
     judged = {**{name: sha256_hex(data) for name, data in governed.items()}}
     judged |= {f"{place}{name}": sha256_hex(data) for name, data in approvals.items()}
     key = digest_of(canonical({"folder": folder, "judged": judged}))
-    return Wish(service, commit, path, files, folder, key, governed, approvals)
+    return Wish(service, commit, path, files, folder, key, governed, approvals, problem)
