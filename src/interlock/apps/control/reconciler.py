@@ -20,7 +20,8 @@ from typing import Protocol
 import msgspec
 
 from interlock.apps.control.branch import Branch
-from interlock.apps.control.effects import EPOCH_BITS, Effects, Ground
+from interlock.apps.control.effects import Effects, Ground
+from interlock.apps.control.fleet import Fleet
 from interlock.apps.control.looks import Looks
 from interlock.apps.control.memory import ABORT, Memory
 from interlock.apps.control.wishes import Wish
@@ -100,7 +101,7 @@ class Reconciler:
     def _forget(self) -> None:
         self._memory: Memory | None = None
         self._looks = Looks(self._options, self._ports.clock, ACTOR)
-        self._renewed: dict[str, int] = {}
+        self._fleet = Fleet(self._ports.scorers, self._ports.store, self._ports.clock, ACTOR)
         self._branch = Branch(self._ports.source, self._ports.runner, self._ports.clock, self._options)
 
     @property
@@ -113,16 +114,14 @@ class Reconciler:
         """One turn; False while somebody else leads."""
         if not self._lead():
             return False
-        try:
-            observed = self._observe()
-        except RefusedError as error:
-            _log.error("%s", error)
+        observed = self._observe()
+        if self._epoch is None:
             return False
         self._attempt("integrate events", self._ports.sequence)
         self._attempt("read abort requests", self._read_aborts)
         if observed is not None:
-            self._attempt("record seals", lambda: self._record_seals(observed))
-            self._attempt("open latches", lambda: self._open_latches(observed))
+            self._attempt("record seals", lambda: self._fleet.record_seals(observed, self._known))
+            self._attempt("open latches", lambda: self._fleet.open_latches(observed, self._known, self._epoch or 0))
         self._attempt("follow the branch", lambda: self._follow(observed))
         for rollout_id in list(self._known.rollouts):
             self._attempt("carry out a rollout", lambda id=rollout_id: self._carry(id, observed))  # type: ignore[misc]
@@ -155,44 +154,21 @@ class Reconciler:
         self._lease_until = now + ttl
         return epoch is not None
 
-    # --- the fleet ------------------------------------------------------------------------
-
     def _observe(self) -> Observed | None:
         try:
-            observed = self._ports.scorers.observe(None, self._known.seals_after)
+            observed = self._fleet.observe(self._known, self._epoch or 0)
         except UnreachableError as error:
             _log.warning("the scorers do not answer: %s", error)
             return None
-        self._looks.heard()
-        epoch = self._epoch or 0
-        if any(service.epoch >> EPOCH_BITS > epoch for service in observed.services.values()):
+        except RefusedError as error:
+            _log.error("%s", error)
             self._epoch = None
-            raise RefusedError("a newer controller rules the scorers", "stop this one, or wait for its lease")
+            return None
+        self._looks.heard()
         return observed
 
-    def _record_seals(self, observed: Observed) -> None:
-        seals = sorted(
-            (seal for seal in observed.seals if seal.number > self._known.seals_after), key=lambda s: s.number
-        )
-        if not seals:
-            return
-        self._ports.store.append_many(
-            [self._event("segment.sealed", "segment/" + seal.segment, "success", journal.plain(seal)) for seal in seals]
-        )
-        self._known.seals_after = seals[-1].number
-
-    def _open_latches(self, observed: Observed) -> None:
-        """A latch on a settled service holds nobody back: record it, and open it by the same table again."""
-        for service, seen in observed.services.items():
-            latch, table = seen.latch, seen.table
-            if latch is None or table is None or not table.settled or self._known.active(service) is not None:
-                continue
-            body = {"service": service, "latch": latch.id, "reason": latch.reason, "by": latch.actor}
-            self._ports.store.append(self._event("rollout.retreated", f"service/{service}", "success", body))
-            epoch = max((self._epoch or 0) << EPOCH_BITS, seen.epoch + 1, latch.epoch + 1)
-            self._ports.scorers.install(
-                msgspec.structs.replace(table, epoch=epoch, generation=table.generation + 1, clears=latch.id)
-            )
+    def _ground(self, observed: Observed | None) -> Ground:
+        return Ground(self._epoch or 0, self._control.table_lease_s, observed.services if observed else {})
 
     # --- the branch -----------------------------------------------------------------------
 
@@ -270,7 +246,7 @@ class Reconciler:
         self._perform(rollout_id, observed)
         current = self._known.rollouts.get(rollout_id)
         if seen is not None and current is not None:
-            self._keep_lease(current, seen, observed)
+            self._fleet.keep_lease(current, seen, self._ground(observed), self._effects)
 
     def _check(self, rollout: Rollout, observed: Observed | None) -> None:
         wish = self._branch.at(rollout.commit, rollout.service)
@@ -298,7 +274,7 @@ class Reconciler:
             self._feed(rollout.id, Latched(latch.id, latch.reason[:400], latch.actor, latch.at_ns))
 
     def _perform(self, rollout_id: str, observed: Observed | None) -> None:
-        ground = Ground(self._epoch or 0, self._control.table_lease_s, observed.services if observed else {})
+        ground = self._ground(observed)
         rollout = self._known.rollouts.get(rollout_id)
         done = 0
         while rollout is not None and (effect := _next(rollout, done)) is not None:
@@ -325,19 +301,6 @@ class Reconciler:
         event = self._looks.record(rollout, look, seen)
         if event is not None:
             self._ports.store.append(event)
-
-    def _keep_lease(self, rollout: Rollout, seen: ServiceState, observed: Observed | None) -> None:
-        """Renew an unsettled table's lease; put it under this leader's epoch first."""
-        now = self._ports.clock.monotonic_ns()
-        if seen.lease_left_s is None or seen.latch is not None or seen.generation != rollout.generation:
-            return
-        if seen.epoch >> EPOCH_BITS < (self._epoch or 0):
-            again = Effect(0, "set_route", rollout.generation, rollout.share, rollout.shape)
-            ground = Ground(self._epoch or 0, self._control.table_lease_s, observed.services if observed else {})
-            self._effects.perform(rollout, again, ground)
-        elif now - self._renewed.get(rollout.id, -NS_PER_S << 20) >= NS_PER_S:
-            self._ports.scorers.renew(rollout.service, seen.epoch, seen.generation)
-            self._renewed[rollout.id] = now
 
     def _read_aborts(self) -> None:
         for event in self._ports.store.after(self._known.aborts_after, (ABORT,)):
@@ -381,7 +344,7 @@ class Reconciler:
         """Without its journal a controller still goes back; the latch is found and recorded later."""
         for effect in changed.pending:
             if effect.kind == "retreat":
-                self._effects.perform(changed, effect, Ground(self._epoch or 0, self._control.table_lease_s, {}))
+                self._effects.perform(changed, effect, self._ground(None))
 
     # --- small things ---------------------------------------------------------------------
 

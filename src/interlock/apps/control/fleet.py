@@ -1,0 +1,92 @@
+"""The scorers between rollouts: seals into events, latches opened, leases kept.
+
+What the fleet says is recorded before anything follows from it. A supervisor whose table carries a
+newer leader's epoch ends this leader: it returns no observation and gives up leading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from interlock.apps.control.effects import EPOCH_BITS, Effects, Ground
+from interlock.apps.control.memory import Memory
+from interlock.base.clock import NS_PER_S, Clock
+from interlock.base.errors import RefusedError
+from interlock.decision.admin import Observed, ServiceState
+from interlock.decision.seal import body as seal_body
+from interlock.rollout.ports import Scorers
+from interlock.rollout.values import Effect, Rollout
+from interlock.trust.event import NewEvent
+from interlock.trust.ports import EventStore
+
+_LONG_AGO = -(1 << 60)
+
+
+class Fleet:
+    """What a leader does with the scorers beside its rollouts."""
+
+    def __init__(self, scorers: Scorers, store: EventStore, clock: Clock, actor: str) -> None:
+        self._scorers = scorers
+        self._store = store
+        self._clock = clock
+        self._actor = actor
+        self._renewed: dict[str, int] = {}
+
+    def observe(self, memory: Memory, epoch: int) -> Observed:
+        """The fleet now, with the seals that are not recorded yet.
+
+        Raises:
+            UnreachableError: no answer.
+            RefusedError: a newer leader rules.
+        """
+        observed = self._scorers.observe(None, memory.seals_after)
+        if any(service.epoch >> EPOCH_BITS > epoch for service in observed.services.values()):
+            raise RefusedError("a newer controller rules the scorers", "stop this one, or wait for its lease")
+        return observed
+
+    def record_seals(self, observed: Observed, memory: Memory) -> None:
+        """Every new seal becomes an event, in the order of their numbers."""
+        new = sorted((seal for seal in observed.seals if seal.number > memory.seals_after), key=lambda s: s.number)
+        if new:
+            self._store.append_many(
+                [self._event("segment.sealed", f"segment/{seal.segment}", seal_body(seal)) for seal in new]
+            )
+            memory.seals_after = new[-1].number
+
+    def open_latches(self, observed: Observed, memory: Memory, epoch: int) -> None:
+        """A latch on a settled service holds nobody back: record it, and open it by the same table again."""
+        for service, seen in observed.services.items():
+            latch, table = seen.latch, seen.table
+            if latch is None or table is None or not table.settled or memory.active(service) is not None:
+                continue
+            body = {"service": service, "latch": latch.id, "reason": latch.reason, "by": latch.actor}
+            self._store.append(self._event("rollout.retreated", f"service/{service}", body))
+            above = max(epoch << EPOCH_BITS, seen.epoch + 1, latch.epoch + 1)
+            self._scorers.install(
+                msgspec.structs.replace(table, epoch=above, generation=table.generation + 1, clears=latch.id)
+            )
+
+    def keep_lease(self, rollout: Rollout, seen: ServiceState, ground: Ground, effects: Effects) -> None:
+        """Renew an unsettled table's lease; put it under this leader's epoch first."""
+        if seen.lease_left_s is None or seen.latch is not None or seen.generation != rollout.generation:
+            return
+        now = self._clock.monotonic_ns()
+        if seen.epoch >> EPOCH_BITS < ground.epoch:
+            again = Effect(0, "set_route", rollout.generation, rollout.share, rollout.shape)
+            effects.perform(rollout, again, ground)
+        elif now - self._renewed.get(rollout.id, _LONG_AGO) >= NS_PER_S:
+            self._scorers.renew(rollout.service, seen.epoch, seen.generation)
+            self._renewed[rollout.id] = now
+
+    def _event(self, kind: str, what: str, body: Mapping[str, object]) -> NewEvent:
+        return NewEvent(
+            time_ns=self._clock.now_ns(),
+            type=kind,
+            actor=self._actor,
+            origin="controller",
+            object=what,
+            outcome="success",
+            body=dict(body),
+        )
