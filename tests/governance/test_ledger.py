@@ -1,9 +1,14 @@
+from pathlib import Path
+
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from interlock.base.errors import IntegrityError
-from interlock.governance.ledger import EntriesLedger, Tree
+from interlock.governance.ledger import EntriesLedger
 from interlock.trust import merkle
 from interlock.trust.event import NewEvent, entry_bytes, stored
+from interlock.trust.log import LogWriter
+from interlock.trust.note import Checkpoint, Signer
 
 ENTRIES = [
     entry_bytes(
@@ -25,7 +30,7 @@ ENTRIES = [
 
 
 def ledger(entries: list[bytes], size: int = 11) -> EntriesLedger:
-    return EntriesLedger(entries, Tree("interlock/test", size, merkle.root(ENTRIES[:size])))
+    return EntriesLedger(entries, Checkpoint("interlock/test", size, merkle.root(ENTRIES[:size])))
 
 
 def test_events_are_those_of_the_type_with_their_index() -> None:
@@ -62,4 +67,18 @@ def test_altered_reordered_or_missing_entries_are_refused() -> None:
 def test_an_entry_that_is_no_event_is_refused() -> None:
     entries = [b"{}"]
     with pytest.raises(IntegrityError):
-        EntriesLedger(entries, Tree("interlock/test", 1, merkle.root(entries)))
+        EntriesLedger(entries, Checkpoint("interlock/test", 1, merkle.root(entries)))
+
+
+def test_a_log_on_disk_is_read_under_its_own_key_only(tmp_path: Path) -> None:
+    ours, other = (Signer("interlock/test", Ed25519PrivateKey.generate()) for _ in range(2))
+    LogWriter(tmp_path, ours).append(ENTRIES)
+    found = EntriesLedger.open(tmp_path, ours.verifier.to_text())
+    assert len(found.events(("segment.sealed", "store.loaded"))) == 11
+    assert found.prove(3)["log"] == "interlock/test"
+    with pytest.raises(IntegrityError):
+        EntriesLedger.open(tmp_path, other.verifier.to_text())
+    (bundle,) = (path for path in (tmp_path / "tile/entries").rglob("*") if path.is_file())
+    bundle.write_bytes(bundle.read_bytes().replace(b'"n":3', b'"n":4'))
+    with pytest.raises(IntegrityError, match="root"):
+        EntriesLedger.open(tmp_path, ours.verifier.to_text())

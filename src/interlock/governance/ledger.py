@@ -1,6 +1,6 @@
 """The transparency log as a dossier reads it: entries that give exactly the checkpoint's root.
 
-Contract. The caller has verified the checkpoint's signature. Construction computes the tree over
+Contract. `open` checks the checkpoint's signature under the given key. Construction computes the tree over
 every entry and refuses entries that do not give the signed root, so that whatever is read from
 here was logged; a proof is made for each entry used and checked again, and can be checked by
 anybody who holds the checkpoint alone.
@@ -9,21 +9,14 @@ anybody who holds the checkpoint alone.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 from interlock.base.errors import IntegrityError
 from interlock.governance.dossier import Evidence
 from interlock.trust import merkle
 from interlock.trust.event import Event, parse_entry
-
-
-@dataclass(frozen=True)
-class Tree:
-    """What a verified checkpoint says: which log, how many entries, which root."""
-
-    origin: str
-    size: int
-    root: bytes
+from interlock.trust.log import LogReader
+from interlock.trust.note import Checkpoint, Verifier
 
 
 class EntriesLedger:
@@ -37,12 +30,23 @@ class EntriesLedger:
         IntegrityError: the entries do not give the checkpoint's root, or one is no event.
     """
 
-    def __init__(self, entries: Sequence[bytes], tree: Tree) -> None:
+    def __init__(self, entries: Sequence[bytes], tree: Checkpoint) -> None:
         self._entries = list(entries[: tree.size])
         self._tree = tree
         if len(self._entries) != tree.size or merkle.root(self._entries) != tree.root:
             raise IntegrityError("the log's entries do not give its checkpoint's root", "run `interlock audit verify`")
         self._events = [parse_entry(entry, index) for index, entry in enumerate(self._entries)]
+
+    @classmethod
+    def open(cls, folder: Path, vkey: str) -> EntriesLedger:
+        """The log in a folder, under its signed checkpoint.
+
+        Raises:
+            UsageError: the key is malformed.
+            IntegrityError: signature, entries or root do not hold.
+        """
+        reader = LogReader.open(folder, Verifier.parse(vkey))
+        return cls(list(reader.entries()), reader.checkpoint)
 
     def events(self, kinds: Collection[str]) -> list[Event]:
         """The logged events of these types, by log index."""
