@@ -71,7 +71,7 @@ def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], 
         IntegrityError: the path does not lead from the leaf to the root.
     """
     node, last, found = index, size - 1, leaf
-    valid = 0 <= index < size
+    valid = 0 <= index < size and all(len(each) == 32 for each in (leaf, expected, *path))
     for sibling in path:
         valid &= last > 0
         if node & 1 or node == last:
