@@ -85,6 +85,7 @@ class World:
         self.ids = SeededIds(1)
         self.ledger = MemoryLedger()
         self.approved = True
+        self.admission_index: int | None = None
         self.bundle = tiny_bundle(
             home / "bundles", lineage={"dataset": SNAPSHOT, "run_id": "run-7", "commit": "c0ffee"}
         )
@@ -174,7 +175,8 @@ class World:
     def verify(self, data: bytes, service: str, bundle: str, folder: str) -> Evidence:
         if not self.approved or data != b"admission":
             raise RefusedError("the quorum is not met", "get the missing approval")
-        return {"approvals": [{"person": "ana", "role": "risk"}, {"person": "bo", "role": "technical"}]}
+        approvals = [{"person": "ana", "role": "risk"}, {"person": "bo", "role": "technical"}]
+        return {"approvals": approvals, "log_index": self.admission_index}
 
     @property
     def archive(self) -> Archive:

@@ -87,6 +87,17 @@ def test_an_admission_after_the_decision_allowed_nothing(world: World) -> None:
     assert broken(prove(made.decision_id, world.sources)) == {"release": (Verdict.INCONCLUSIVE, "missing")}
 
 
+def test_the_entry_that_the_admission_names_is_the_release(world: World) -> None:
+    made = world.decide()
+    world.seal()
+    event = next(event for event in world.ledger.logged if event.type == "release.admitted")
+    event.body.clear()
+    world.admission_index = event.log_index
+    assert prove(made.decision_id, world.sources).verdict is Verdict.PASS
+    world.admission_index = 99
+    assert broken(prove(made.decision_id, world.sources)) == {"release": (Verdict.INCONCLUSIVE, "missing")}
+
+
 def test_an_altered_bundle_fails(world: World) -> None:
     made = world.decide()
     world.seal()

@@ -85,7 +85,8 @@ class Ledger(Protocol):
 
 
 Verify = Callable[[bytes, str, str, str], Evidence]
-"""(admission file, service, bundle, folder) → who approved and what was proven; raises if it does not stand."""
+"""(admission file, service, bundle, folder) → `approvals` [{person, role}], `log_index` and what else was proven;
+raises if it does not stand."""
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,10 @@ def prove(decision: str, sources: Sources) -> Dossier:
         says = "no model decided: the service's constant fallback answered"
         links.append(Link("model", Verdict.INCONCLUSIVE, says, {"degraded": found.record.degraded}, "fallback"))
         return Dossier(decision, tuple(links))
+    admission = judged("admission", lambda: _admission(found, sources))
     links += [
-        judged("admission", lambda: _admission(found, sources)),
-        judged("release", lambda: _release(found, sources.ledger)),
+        admission,
+        judged("release", lambda: _release(found, sources.ledger, admission.evidence.get("log_index"))),
         judged("bundle", lambda: _bundle(found, sources.bundles)),
         judged("lineage", lambda: _lineage(found, sources)),
     ]
@@ -213,12 +215,13 @@ def _admission(found: Found, sources: Sources) -> tuple[str, Evidence]:
     return f"quorum of {people or 'the policy'} over exactly this bundle and service folder", evidence
 
 
-def _release(found: Found, ledger: Ledger) -> tuple[str, Evidence]:
+def _release(found: Found, ledger: Ledger, index: int | None) -> tuple[str, Evidence]:
+    """The log's word on the admission that stood: entry `index`, or an earlier one of the same release."""
     one = found.record
     for event in ledger.events(("release.admitted",)):
-        if (event.body.get("bundle"), event.body.get("folder")) == (one.bundle, one.folder):
-            if event.time_ns > one.received_ns:
-                continue  # a later admission of the same release cannot have allowed this decision
+        same = (event.body.get("bundle"), event.body.get("folder")) == (one.bundle, one.folder)
+        # A later admission of the same release cannot have allowed this decision.
+        if (event.log_index == index or same) and event.time_ns <= one.received_ns:
             return f"admitted at {rfc3339(event.time_ns)}, entry {event.log_index} of the log", _proven(event, ledger)
     raise UsageError("no admission before this decision is in the log", "verify the log and the admission file")
 
