@@ -1,0 +1,42 @@
+"""The shop's past: simulated, tokenised before it touches a disk, kept as a snapshot, loaded online."""
+
+from __future__ import annotations
+
+import asyncio
+
+from interlock.adapters.delta import snapshots
+from interlock.adapters.delta.snapshots import Snapshot
+from interlock.adapters.files.keys import token_key
+from interlock.adapters.redis.online import RedisOnlineStore
+from interlock.features.definition import FRAUD
+from interlock.features.population import PopulationSettings, generate
+from interlock.privacy.token import Tokeniser
+from interlock.settings import Settings
+
+TABLE = "transactions"
+
+
+def write(settings: Settings, shop: PopulationSettings) -> Snapshot:
+    """Simulate the history of a shop into the table `transactions` of this home.
+
+    The token key is made first, so the snapshot's tokens are those that the scorer will use.
+    """
+    tokeniser = Tokeniser(token_key(settings.places.trust))
+    table = snapshots.tokenise(generate(shop), tokeniser)
+    source = f"simulated: {shop.cards} cards, {shop.days} days, seed {shop.seed}"
+    return snapshots.write_snapshot(settings.places.tables / TABLE, table, TABLE, source)
+
+
+def load_online(settings: Settings, url: str, snapshot: Snapshot) -> int:
+    """Bulk-load the online store with the states after the snapshot; returns the events they hold."""
+
+    async def load() -> None:
+        store = await RedisOnlineStore.connect(url, FRAUD, settings.store)
+        try:
+            await store.load(states, base)
+        finally:
+            await store.close()
+
+    states, base = snapshots.states_of(FRAUD, snapshot, snapshots.read(settings.places.tables / TABLE, snapshot))
+    asyncio.run(load())
+    return base.events
