@@ -92,6 +92,7 @@ class World:
         self.model = open_model(self.bundle, OnnxRuntime.from_bytes)
         self.store = MemoryStore(FRAUD, StoreOptions(), self.clock)
         self.base: dict[tuple[str, str], list[tuple[int, int]]] = {}
+        self.rows: list[dict[str, str | int]] = []
         self._load(base_events)
         self._admit()
         self.writer = SegmentWriter(home / "segments", "w0", self.clock.now_ns, SegmentOptions(size_bytes=1 << 18))
@@ -101,9 +102,12 @@ class World:
         rng = np.random.default_rng(3)
         start = ORIGIN_NS // 1_000_000 - count * 60_000
         for n in range(count):
+            row: dict[str, str | int] = {kind: token(kind, int(rng.integers(4))) for kind in KINDS}
+            row |= {"event_time": (start + n * 60_000) * 1_000_000, "amount": int(rng.integers(100, 9_000))}
+            self.rows.append(row)
             for kind in KINDS:
-                events = self.base.setdefault((kind, token(kind, int(rng.integers(4)))), [])
-                events.append((start + n * 60_000, int(rng.integers(100, 9_000))))
+                at = (start + n * 60_000, int(row["amount"]))
+                self.base.setdefault((kind, str(row[kind])), []).append(at)
         by_kind = {velocity.entity: velocity for velocity in FRAUD.velocities}
         states = [(kind, name, reducer.fold(by_kind[kind], events)) for (kind, name), events in self.base.items()]
         base = Base(SNAPSHOT, FRAUD.set_hash, 1, count)
