@@ -102,6 +102,16 @@ def test_authors_are_those_who_touched_the_folder_even_on_a_merged_side_branch(s
     assert source.authors(head, FOLDER, None) == ("mallory@example.org", "zoe@example.org")
 
 
+def test_a_release_that_was_undone_leaves_no_authors_behind(source: GitSource, work: Path) -> None:
+    base = push(work, {f"{FOLDER}/release.yaml": "1"}, "zoe@example.org")
+    bad = push(work, {f"{FOLDER}/release.yaml": "2"}, "mallory@example.org")
+    source.revert(inverse(bad, base))
+    git(work, "pull", "-q", "--ff-only", "origin", "main")
+    good = push(work, {f"{FOLDER}/release.yaml": "3"}, "anna@example.org")
+    source.head()
+    assert source.authors(good, FOLDER, base) == ("anna@example.org",)
+
+
 def inverse(bad: str, base: str | None) -> Inverse:
     return Inverse(FOLDER, bad, base, "Roll back fraud")
 
@@ -113,7 +123,7 @@ def test_the_inverse_commit_restores_the_folder_alone_and_is_idempotent(source: 
     assert done.outcome == "pushed"
     assert [f.data for f in source.read(done.commit, FOLDER)] == [b"1"]
     assert [f.data for f in source.read(done.commit, "") if f.path == "other"] == [b"2"]
-    assert source.authors(done.commit, FOLDER, bad) == (Identity().email,)
+    assert source.authors(done.commit, FOLDER, base) == ()
     assert source.revert(inverse(bad, base)).outcome == "already"
 
 

@@ -110,7 +110,11 @@ class Source(Protocol):
         ...
 
     def authors(self, commit: str, folder: str, since: str | None) -> tuple[str, ...]:
-        """E-mail addresses of everyone who changed `folder` after `since` (None: ever) up to `commit`."""
+        """E-mail addresses of everyone who made `folder` what it is at `commit`.
+
+        Counted from when it last was as at `since` (None: absent); the controller's own inverse
+        commits are left out.
+        """
         ...
 
     def revert(self, inverse: Inverse) -> Reverted:

@@ -12,8 +12,11 @@ from interlock.settings import Settings
 
 if TYPE_CHECKING:
     from interlock.adapters.git.source import GitSource
+    from interlock.adapters.git.workspace import Workspace
     from interlock.adapters.sql.events import SqlEventStore
     from interlock.rollout.ports import Scorers
+    from interlock.trust.log import LogWriter
+    from interlock.trust.note import Verifier
 
 
 def event_store(settings: Settings) -> SqlEventStore:
@@ -65,3 +68,25 @@ def source(settings: Settings) -> GitSource | None:
         Identity(ssh_key=controller_key(settings.places.trust / "controller.key")),
         settings.rollout.git_timeout_s,
     )
+
+
+def sequenced_log(settings: Settings) -> LogWriter:
+    """The writer of this deployment's transparency log."""
+    from interlock.adapters.files.keys import log_signer
+    from interlock.trust.log import LogWriter
+
+    return LogWriter(settings.places.log, log_signer(settings.places.trust))
+
+
+def log_verifier(settings: Settings) -> Verifier:
+    """The log's public key."""
+    from interlock.adapters.files.keys import log_signer
+
+    return log_signer(settings.places.trust).verifier
+
+
+def working_copy(repo: Path) -> Workspace:
+    """A person's working copy of the release repository."""
+    from interlock.adapters.git.workspace import Workspace
+
+    return Workspace(repo)

@@ -77,14 +77,25 @@ class GitSource:
         )
 
     def authors(self, commit: str, folder: str, since: str | None) -> tuple[str, ...]:
-        """Authors of every commit of the range that changed the folder, side branches included.
+        """Authors of the folder as it is, since it last was what it was at `since` (None: absent).
 
-        A merge counts only when it differs from all its parents: then somebody wrote in it.
+        The range begins at the nearest first-parent ancestor that has that folder, so that a
+        release which was tried and undone in between leaves no authors behind. Side branches
+        count; a merge counts only when it differs from all its parents: then somebody wrote in
+        it. The controller's own inverse commits have no author.
         """
-        span = _checked(commit) if since is None else f"{_checked(since)}..{_checked(commit)}"
+        start = self._last_with(self._folder_tree(since, folder), commit, folder)
+        span = _checked(commit) if start is None else f"{start}..{_checked(commit)}"
         text = self._text("log", "--full-history", "-c", "--name-only", "--format=%x00%ae", span, "--", folder or ".")
         records = (record.strip().split("\n") for record in text.split("\0"))
-        return tuple(sorted({record[0].strip().lower() for record in records if len(record) > 1}))
+        found = {record[0].strip().lower() for record in records if len(record) > 1}
+        return tuple(sorted(found - {self._identity.email}))
+
+    def _last_with(self, tree: str | None, commit: str, folder: str) -> str | None:
+        for ancestor in self._text("rev-list", "--first-parent", _checked(commit)).split():
+            if self._folder_tree(ancestor, folder) == tree:
+                return ancestor
+        return None
 
     def revert(self, inverse: Inverse) -> Reverted:
         """Put the folder back on top of the newest head."""

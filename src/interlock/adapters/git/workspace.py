@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from interlock.adapters.git.source import GitSource
 from interlock.base.errors import RefusedError, UnreachableError, UsageError
 
 
@@ -102,6 +103,26 @@ class Workspace:
         name = branch or self.branch()
         self.git("push", "--quiet", "-u", "origin", f"{name}:{name}")
         return True
+
+    def uncommitted(self) -> bool:
+        """Whether anything tracked differs from the checked-out commit."""
+        return bool(self.git("status", "--porcelain", "--untracked-files=no"))
+
+    def resolve(self, name: str) -> str:
+        """The commit that a name stands for."""
+        return self.git("rev-parse", "--verify", f"{name}^{{commit}}").strip()
+
+    def protected(self, branch: str = "main") -> str:
+        """The newest known commit of the protected branch: origin's, when there is an origin."""
+        if self.has_remote():
+            self.git("fetch", "--quiet", "origin", branch)
+            return self.resolve(f"refs/remotes/origin/{branch}")
+        return self.resolve(f"refs/heads/{branch}")
+
+    @property
+    def source(self) -> GitSource:
+        """The committed trees of this working copy, read as the controller reads them."""
+        return GitSource(Path(self.git("rev-parse", "--absolute-git-dir").strip()), str(self.folder), self.branch())
 
     def git(self, *arguments: str, inside: bool = True) -> str:
         """Run git here and return what it printed.

@@ -53,7 +53,7 @@ def init(
         work.add_remote(remote)
     commit = work.commit(files, "Found the release repository")
     pushed = work.push()
-    accepted = founding.accept(current, named, policy)
+    accepted = _accept(current, named, policy)
     data = {"folder": str(folder), "repository": _followed(url), "commit": commit, "pushed": pushed, **accepted}
     emit(output, data)
     if current.rollout.repository is None:
@@ -92,7 +92,9 @@ def propose(
         _, folder = _folder(repo / root)
         client.append(_proposed(service, version, commit, folder, author))
     emit(output, {"branch": branch, "commit": commit, "folder": folder, "pushed": pushed})
-    hint(f"interlock statement {service} --role technical > s.json, sign it, then `interlock approve s.json s.json.sig`")
+    hint(
+        f"interlock statement {service} --role technical > s.json, sign it, then `interlock approve s.json s.json.sig`"
+    )
 
 
 def check(
@@ -101,8 +103,8 @@ def check(
 ) -> None:
     """Read every manifest as the controller will; this is what the repository's CI runs. Exit code 1: refused."""
     from interlock import settings
-    from interlock.apps.control.wishes import services_root
     from interlock.apps.control import founding
+    from interlock.apps.control.wishes import services_root
     from interlock.base.errors import InterlockError, UsageError
     from interlock.rollout.manifest import parse
 
@@ -134,10 +136,37 @@ def trust(
 ) -> None:
     """Accept the people file and tier policy of a working copy into this home's trust root, after a governed change."""
     from interlock import settings
-    from interlock.apps.control import founding
 
     people, tiers = (repo / "people.json").read_bytes(), (repo / "policy" / "tiers.yaml").read_bytes()
-    emit(output, founding.accept(settings.load(), people, tiers))
+    emit(output, _accept(settings.load(), people, tiers))
+
+
+def _accept(current: Settings, people: bytes, tiers: bytes) -> dict[str, Any]:
+    """Accept both files, and record it."""
+    import getpass
+
+    from interlock.apps.control import founding
+    from interlock.apps.control.client import ControlClient
+    from interlock.base.canonical import digest_of
+    from interlock.base.clock import SystemClock
+    from interlock.trust.event import NewEvent
+    from interlock.wiring import control
+
+    root = founding.accept(current, control.log_verifier(current), people, tiers)
+    body = {"people": digest_of(people), "tiers": digest_of(tiers), "root": digest_of(root.to_bytes())}
+    with ControlClient.open(current) as client:
+        client.append(
+            NewEvent(
+                time_ns=SystemClock().now_ns(),
+                type="trust_root.changed",
+                actor=getpass.getuser(),
+                origin="cli",
+                object="trust/root.json",
+                outcome="success",
+                body=body,
+            )
+        )
+    return body
 
 
 def _proposed(service: str, version: str, commit: str, folder: str, author: str | None) -> Any:

@@ -7,6 +7,10 @@ an event.
 
 from __future__ import annotations
 
+from interlock.base.files import write_atomic
+from interlock.settings import Settings
+from interlock.trust.admission import TrustRoot
+from interlock.trust.note import Verifier
 from interlock.trust.people import People
 from interlock.trust.tiers import ROLES, TierPolicy
 
@@ -31,3 +35,21 @@ def check(people: bytes, tiers: bytes) -> tuple[People, TierPolicy]:
         UsageError: what is wrong in one of them.
     """
     return People.parse(people), TierPolicy.parse(tiers)
+
+
+def accept(settings: Settings, verifier: Verifier, people: bytes, tiers: bytes) -> TrustRoot:
+    """Accept both files beside those accepted before; durable on return.
+
+    Earlier ones stay accepted: admissions that were judged under them must still load.
+
+    Raises:
+        UsageError: a file is malformed, or the present root is.
+    """
+    known_people, known_tiers = check(people, tiers)
+    path = settings.places.trust / "root.json"
+    before = TrustRoot.parse(path.read_bytes()) if path.exists() else TrustRoot(verifier, (), frozenset(), frozenset())
+    root = TrustRoot(
+        verifier, before.witnesses, before.people | {known_people.digest}, before.tiers | {known_tiers.digest}
+    )
+    write_atomic(path, root.to_bytes())
+    return root

@@ -19,6 +19,7 @@ from typing import Any
 from interlock.apps.control.api import create
 from interlock.apps.control.gate import AdmissionGate
 from interlock.apps.control.reconciler import Ports, Reconciler
+from interlock.apps.control.sequencer import Sequencer
 from interlock.apps.control.server import Loop, listen, serve
 from interlock.base.canonical import sha256_hex
 from interlock.base.clock import SystemClock
@@ -54,7 +55,8 @@ def run(settings: Settings, wrap: Wrap = lambda name, port: port) -> None:
 def assemble(settings: Settings, wrap: Wrap = lambda name, port: port) -> Reconciler:
     """The reconciler of this installation."""
     store, clock = rows.event_store(settings), SystemClock()
-    sequencer = rows.sequencer(settings, store)
+    holder = f"{socket.gethostname()}:{sha256_hex(str(settings.home).encode())[:12]}"
+    sequencer = Sequencer(store, rows.sequenced_log(settings), clock, holder)
     source = rows.source(settings)
     ports = Ports(
         store=wrap("store", store),
@@ -66,7 +68,6 @@ def assemble(settings: Settings, wrap: Wrap = lambda name, port: port) -> Reconc
         runner=ThreadPoolExecutor(4, thread_name_prefix="effect"),
         sequence=sequencer.run_once,
     )
-    holder = f"{socket.gethostname()}:{sha256_hex(str(settings.home).encode())[:12]}"
     return Reconciler(ports, settings.rollout, settings.control, holder)
 
 

@@ -1,0 +1,172 @@
+"""The gate: judges a wish, and makes its admission: first in the log, then on disk, then it may load.
+
+Checked, each with its reason: the bundle's digests and what the manifests echo of it, the freeze
+calendar, the way of advancing that the tier allows, the request's form against the champion's, the
+authors, and the quorum of signatures, under people and policies that this installation accepts. An
+interrupted admission is finished, not made twice: the core is rebuilt from the logged moment and
+must give the logged digest.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import PurePosixPath
+
+from interlock.apps.control.sequencer import Sequencer
+from interlock.apps.control.subject import governed, subject
+from interlock.apps.control.wishes import FREEZE, Wish
+from interlock.base.canonical import digest_hex
+from interlock.base.clock import Clock
+from interlock.base.errors import RefusedError, UsageError
+from interlock.base.files import write_atomic
+from interlock.registry import bundle as bundles
+from interlock.rollout import freeze
+from interlock.rollout.manifest import Manifests
+from interlock.rollout.ports import Source
+from interlock.rollout.values import Target
+from interlock.settings import Settings
+from interlock.trust import admission
+from interlock.trust.event import Event, NewEvent, entry_bytes
+from interlock.trust.log import read_note
+from interlock.trust.people import People
+from interlock.trust.ports import EventStore
+from interlock.trust.quorum import Signed, judge
+from interlock.trust.statement import Subject
+from interlock.trust.tiers import TierPolicy
+
+ADMITTED = "release.admitted"
+
+
+class AdmissionGate:
+    """Implements the reconciler's `Gate`."""
+
+    def __init__(
+        self, store: EventStore, sequencer: Sequencer, settings: Settings, clock: Clock, source: Source | None
+    ) -> None:
+        self._store = store
+        self._sequencer = sequencer
+        self._places = settings.places
+        self._environment = settings.rollout.environment
+        self._clock = clock
+        self._source = source
+
+    def check(self, wish: Wish, manifests: Manifests, champion: Target | None) -> Target:
+        """The admitted target; raises why not."""
+        release = manifests.release
+        target = Target(release.version, release.bundle, wish.folder, wish.commit)
+        files = governed(wish)
+        self._accepted(files)
+        if FREEZE in wish.governed:
+            freeze.refuse_if_frozen(freeze.parse(wish.governed[FREEZE].decode()), self._clock.now_ns())
+        what = subject(wish, manifests, self._places.bundles, self._authors(wish, champion), self._environment)
+        self._compatible(release.bundle, champion)
+        _may_advance(files[1], manifests, wish.service)
+        signed = statements(wish)
+        event = self._logged(wish, what, signed, files) or self._admit(wish, what, signed, files)
+        self._write(wish, what, signed, files, event)
+        return target
+
+    def _accepted(self, files: tuple[bytes, bytes]) -> None:
+        path = self._places.trust / "root.json"
+        if not path.exists():
+            raise RefusedError("this installation has no trust root", "run `interlock release trust DIR`")
+        root = admission.TrustRoot.parse(path.read_bytes())
+        people, tiers = People.parse(files[0]).digest, TierPolicy.parse(files[1]).digest
+        if people not in root.people or tiers not in root.tiers:
+            raise RefusedError(
+                "people.json or policy/tiers.yaml is not what this installation accepts",
+                "have the change reviewed, then accept it with `interlock release trust DIR`",
+            )
+
+    def _authors(self, wish: Wish, champion: Target | None) -> tuple[str, ...]:
+        if self._source is None:
+            raise UsageError("no release repository is followed", "set rollout.repository")
+        return self._source.authors(wish.commit, wish.path, champion.commit if champion else None)
+
+    def _compatible(self, bundle: str, champion: Target | None) -> None:
+        """Callers must not notice the change of version but by its answers."""
+        if champion is None:
+            return
+        new = bundles.read(self._places.bundles, bundle).manifest
+        old = bundles.read(self._places.bundles, champion.bundle).manifest
+        for name in ("request_schema", "output"):
+            if new[name] != old[name]:
+                raise RefusedError(
+                    f"the candidate's {name} differs from the champion's", "release it as a service of its own"
+                )
+
+    def _admit(self, wish: Wish, what: Subject, signed: list[Signed], files: tuple[bytes, bytes]) -> Event:
+        now = self._clock.now_ns()
+        quorum = judge(signed, People.parse(files[0]), TierPolicy.parse(files[1]), what, now)
+        quorum.require()
+        digest = admission.core_digest(admission.core(what, wish.commit, now, signed, files))
+        body = {
+            "admission": digest,
+            "service": wish.service,
+            "version": what.version,
+            "environment": what.environment,
+            "folder": wish.folder,
+            "bundle": what.bundle,
+            "commit": wish.commit,
+            "authors": list(what.authors),
+            "approvals": [{"person": each.person, "role": each.role, "key": each.key} for each in quorum.approvals],
+        }
+        event = NewEvent(
+            time_ns=now,
+            type=ADMITTED,
+            actor="controller",
+            origin="controller",
+            object=f"service/{wish.service}",
+            outcome="success",
+            body=body,
+        )
+        return self._store.append(event)
+
+    def _logged(self, wish: Wish, what: Subject, signed: list[Signed], files: tuple[bytes, bytes]) -> Event | None:
+        """An admission of exactly this that was logged before, at whatever moment."""
+        after = 0
+        while page := self._store.after(after, (ADMITTED,)):
+            for event in page:
+                core = admission.core(what, wish.commit, event.time_ns, signed, files)
+                if event.body["admission"] == admission.core_digest(core):
+                    return event
+            after = page[-1].id
+        return None
+
+    def _write(self, wish: Wish, what: Subject, signed: list[Signed], files: tuple[bytes, bytes], event: Event) -> None:
+        index = self._sequencer.integrate_until(event.id)
+        core = admission.core(what, wish.commit, event.time_ns, signed, files)
+        log = self._sequencer.log
+        data = admission.admission_bytes(
+            core, entry_bytes(event), index, read_note(self._places.log), log.reader().inclusion(index)
+        )
+        name = f"{digest_hex(wish.folder)}.json"
+        write_atomic(self._places.admissions / digest_hex(what.bundle) / name, data)
+
+
+def statements(wish: Wish) -> list[Signed]:
+    """The signed statements in the folder's approvals; a statement without its signature is left out."""
+    found = []
+    for name, data in sorted(wish.approvals.items()):
+        path = PurePosixPath(name)
+        signature = wish.approvals.get(f"{path.with_suffix('.sig')}")
+        if path.suffix == ".json" and signature is not None and _is_json(data):
+            found.append(Signed(path.stem, data, signature.decode("ascii", "replace")))
+    return found
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
+def _may_advance(tiers: bytes, manifests: Manifests, service: str) -> None:
+    tier = TierPolicy.parse(tiers).tier(service)
+    if manifests.plan.advance not in tier.advance:
+        raise RefusedError(
+            f"tier {tier.name} does not allow a rollout to advance by {manifests.plan.advance}",
+            f"use one of: {', '.join(tier.advance)}",
+        )
