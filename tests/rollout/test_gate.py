@@ -1,0 +1,209 @@
+"""The gate with real bundles, keys, Git-like trees, database and log; the scorer's check agrees."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.builders import tiny_bundle
+from tests.world import MemoryGit
+
+from interlock import settings
+from interlock.adapters.files.keys import log_signer
+from interlock.apps.control import founding
+from interlock.apps.control.gate import AdmissionGate
+from interlock.apps.control.sequencer import Sequencer
+from interlock.apps.control.subject import subject
+from interlock.apps.control.wishes import Wish, read
+from interlock.base.canonical import digest_hex
+from interlock.base.clock import NS_PER_S, ManualClock
+from interlock.base.errors import InterlockError
+from interlock.features.definition import FRAUD
+from interlock.registry.bundle import Bundle
+from interlock.rollout.manifest import parse
+from interlock.rollout.propose import Model, manifests, scaffold
+from interlock.rollout.values import Target
+from interlock.trust.admission import TrustRoot, verify
+from interlock.trust.log import LogWriter, verify_folder
+from interlock.trust.memory import MemoryEventStore
+from interlock.trust.sshsig import public_line, sign
+from interlock.trust.statement import Statement, statement_bytes
+
+ROLES = {"ada": "technical", "ben": "risk", "cleo": "compliance"}
+ROOT = "environments/production/services/fraud"
+
+
+@dataclass
+class Office:
+    """A home, a repository, and three approvers."""
+
+    home: Path
+    clock: ManualClock = field(default_factory=ManualClock)
+    git: MemoryGit = field(default_factory=MemoryGit)
+    store: MemoryEventStore = field(default_factory=MemoryEventStore)
+
+    def __post_init__(self) -> None:
+        self.settings = settings.load(self.home, {})
+        self.keys = {name: Ed25519PrivateKey.generate() for name in (*ROLES, "dev")}
+        people = [
+            {
+                "id": name,
+                "emails": [f"{name}@example.org"],
+                "roles": [ROLES[name]] if name in ROLES else ["technical"],
+                "keys": [public_line(key)],
+            }
+            for name, key in self.keys.items()
+        ]
+        self.people = json.dumps({"schema": 1, "people": people}).encode()
+        self.git.push({k: v for k, v in scaffold(self.people, founding.default_tiers(), "r").items()})
+        signer = log_signer(self.settings.places.trust)
+        founding.accept(self.settings, signer.verifier, self.people, founding.default_tiers())
+        log = LogWriter(self.settings.places.log, signer)
+        self.sequencer = Sequencer(self.store, log, self.clock, "test")
+        self.gate = AdmissionGate(self.store, self.sequencer, self.settings, self.clock, self.git)
+
+    def bundle(self, version: str = "1.0.0", **options: object) -> Bundle:
+        return tiny_bundle(self.settings.places.bundles, version=version, **options)
+
+    def propose(self, bundle: Bundle, policy: str | None = None) -> Wish:
+        feature_set = bundle.manifest["feature_set_digest"]
+        model = Model("fraud", bundle.manifest["version"], bundle.digest, feature_set, bundle.threshold_set)
+        files = {f"{ROOT}/{name}": data for name, data in manifests(model, policy).items()}
+        return self.wish(self.git.push(files))
+
+    def wish(self, commit: str) -> Wish:
+        return read(self.git, commit, "production")["fraud"]
+
+    def sign(
+        self, wish: Wish, people: tuple[str, ...] = tuple(ROLES), days: int = 1, decision: str = "approve"
+    ) -> Wish:
+        what = subject(
+            wish,
+            parse(wish.files, "fraud"),
+            self.settings.places.bundles,
+            self.git.authors(wish.commit, wish.path, None),
+            "production",
+        )
+        expires = self.clock.now_ns() + days * 86_400 * NS_PER_S
+        files = {}
+        for name in people:
+            role = ROLES.get(name, "technical")
+            data = statement_bytes(Statement(what, name, role, decision, "T-1", "looked at it", expires))
+            place = f"approvals/{digest_hex(wish.folder)}/{name}.{role}"
+            files |= {f"{place}.json": data, f"{place}.sig": sign(data, self.keys[name]).encode()}
+        return self.wish(self.git.push(files))
+
+    def check(self, wish: Wish, champion: Target | None = None) -> Target:
+        return self.gate.check(wish, parse(wish.files, "fraud"), champion)
+
+    def root(self) -> TrustRoot:
+        return TrustRoot.parse((self.settings.places.trust / "root.json").read_bytes())
+
+
+@pytest.fixture
+def office(tmp_path: Path) -> Office:
+    made = Office(tmp_path)
+    made.git.authors = lambda *_: ("dev@example.org",)  # type: ignore[method-assign]
+    return made
+
+
+def admission_of(office: Office, target: Target) -> bytes:
+    name = f"{digest_hex(target.folder)}.json"
+    return (office.settings.places.admissions / digest_hex(target.bundle) / name).read_bytes()
+
+
+def test_a_full_quorum_is_admitted_logged_and_stands_before_the_scorer(office: Office) -> None:
+    target = office.check(office.sign(office.propose(office.bundle())))
+    (event,) = office.store.after(0, ("release.admitted",))
+    assert event.log_index == 0
+    report = verify_folder(office.settings.places.log, (office.settings.places.trust / "log.vkey").read_text().strip())
+    assert report.verified
+    admitted = verify(admission_of(office, target), "fraud", target.bundle, target.folder, office.root())
+    assert {(each.person, each.role) for each in admitted.approvals} == set(ROLES.items())
+
+
+def test_checking_again_after_a_crash_finishes_the_same_admission(office: Office) -> None:
+    wish = office.sign(office.propose(office.bundle()))
+    target = office.check(wish)
+    first = admission_of(office, target)
+    office.clock.advance(5)
+    office.check(wish)
+    assert len(office.store.after(0, ("release.admitted",))) == 1
+    assert json.loads(admission_of(office, target))["core"] == json.loads(first)["core"]
+
+
+def refusal(office: Office, wish: Wish, champion: Target | None = None) -> str:
+    with pytest.raises(InterlockError) as caught:
+        office.check(wish, champion)
+    assert office.store.after(0, ("release.admitted",)) == []
+    assert not office.settings.places.admissions.exists()
+    return str(caught.value)
+
+
+def test_a_missing_role_is_named(office: Office) -> None:
+    wish = office.sign(office.propose(office.bundle()), ("ada", "ben"))
+    assert "nobody approved as compliance" in refusal(office, wish)
+
+
+def test_an_author_may_not_approve(office: Office) -> None:
+    wish = office.sign(office.propose(office.bundle()), ("dev", "ben", "cleo"))
+    assert "dev is an author" in refusal(office, wish)
+
+
+def test_an_expired_approval_does_not_count(office: Office) -> None:
+    wish = office.sign(office.propose(office.bundle()))
+    office.clock.advance(2 * 86_400)
+    assert "expired" in refusal(office, wish)
+
+
+def test_approvals_of_another_folder_do_not_count(office: Office) -> None:
+    wish = office.sign(office.propose(office.bundle()))
+    changed = office.git.push({f"{ROOT}/rollout.yaml": office.git.tree(wish.commit)[f"{ROOT}/rollout.yaml"] + b"\n"})
+    assert "nobody approved as technical" in refusal(office, office.wish(changed))
+
+
+def test_an_unknown_author_is_refused(office: Office) -> None:
+    wish = office.sign(office.propose(office.bundle()))
+    office.git.authors = lambda *_: ("stranger@example.org",)  # type: ignore[method-assign]
+    assert "not in people.json" in refusal(office, wish)
+
+
+def test_a_tampered_bundle_is_refused(office: Office) -> None:
+    bundle = office.bundle()
+    wish = office.sign(office.propose(bundle))
+    path = office.settings.places.bundles / digest_hex(bundle.digest) / "thresholds.json"
+    path.chmod(0o644)
+    path.write_bytes(path.read_bytes().replace(b"0.9", b"0.1"))
+    assert refusal(office, wish)
+
+
+def test_digests_that_the_bundle_does_not_echo_are_refused(office: Office) -> None:
+    bundle, other = office.bundle(), office.bundle("2.0.0", cuts=((0.5, "DECLINE"),))
+    wish = office.sign(office.propose(bundle))
+    release = office.git.tree(wish.commit)[f"{ROOT}/release.yaml"]
+    mixed = release.replace(bundle.threshold_set.encode(), other.threshold_set.encode())
+    assert "thresholdSet" in refusal(office, office.wish(office.git.push({f"{ROOT}/release.yaml": mixed})))
+
+
+def test_a_people_file_that_was_not_accepted_is_refused(office: Office) -> None:
+    office.sign(office.propose(office.bundle()))
+    commit = office.git.push({"people.json": office.people + b"\n"})
+    assert "not what this installation accepts" in refusal(office, office.wish(commit))
+
+
+def test_a_frozen_calendar_is_honoured(office: Office) -> None:
+    office.sign(office.propose(office.bundle()))
+    windows = '  windows:\n    - {from: "2020-01-01T00:00:00Z", until: "2099-01-01T00:00:00Z", reason: audit}\n'
+    calendar = office.git.tree(office.git.head())["policy/freeze.yaml"].decode().replace("  windows: []\n", windows)
+    commit = office.git.push({"policy/freeze.yaml": calendar.encode()})
+    assert "frozen: audit" in refusal(office, office.wish(commit))
+
+
+def test_a_candidate_with_another_request_form_is_refused(office: Office) -> None:
+    champion = office.bundle(features=replace(FRAUD, currencies=("USD",)))
+    wish = office.sign(office.propose(office.bundle("2.0.0")))
+    assert "request_schema differs" in refusal(office, wish, Target("1.0.0", champion.digest, "f", "c"))
+    office.check(wish, Target("1.0.0", office.bundle("1.0.1").digest, "f", "c"))
