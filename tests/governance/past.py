@@ -31,7 +31,7 @@ from interlock.features.online import Base, TripRequest
 from interlock.features.options import StoreOptions
 from interlock.features.vector import assemble
 from interlock.governance.dossier import Evidence, Sources
-from interlock.governance.recompute import Events, Past
+from interlock.governance.recompute import Events, Past, loaded
 from interlock.trust.event import Event
 
 FOLDER = "sha256:" + "f" * 64
@@ -112,7 +112,8 @@ class World:
         states = [(kind, name, reducer.fold(by_kind[kind], events)) for (kind, name), events in self.base.items()]
         base = Base(SNAPSHOT, FRAUD.set_hash, 1, count)
         asyncio.run(self.store.load([(k, n, data) for k, n, data in states if data is not None], base))
-        self.ledger.add("store.loaded", self.clock.now_ns(), {**base.__dict__})
+        event = loaded(base, self.clock.now_ns(), "test")
+        self.ledger.add(event.type, event.time_ns, event.body)
 
     def _admit(self) -> None:
         path = self.home / "admissions" / digest_hex(self.bundle.digest) / f"{digest_hex(FOLDER)}.json"

@@ -28,7 +28,7 @@ from interlock.features.replay import Gap, History, Logged, recompute
 from interlock.features.vector import assemble
 from interlock.governance.dossier import Evidence, Ledger, Link, failed, find
 from interlock.registry import bundle as bundles
-from interlock.trust.event import Event
+from interlock.trust.event import Event, NewEvent
 
 Events = Sequence[tuple[int, int]]
 """(event_ms, amount) of one entity, in snapshot order."""
@@ -203,6 +203,19 @@ def _compared(name: str, same: bool, what: str, wrong: list[str]) -> Link:
 
 def _counted(lengths: Mapping[str, int]) -> str:
     return ", ".join(f"{kind} {count}" for kind, count in lengths.items())
+
+
+def loaded(base: Base, now_ns: int, actor: str) -> NewEvent:
+    """The event to append after the online store was loaded and before it is used: the start of every replay."""
+    return NewEvent(
+        time_ns=now_ns,
+        type="store.loaded",
+        actor=actor,
+        origin="store",
+        object=f"store/{base.set_hash}",
+        outcome="success",
+        body=_plain(base),
+    )
 
 
 def _plain(base: Base) -> Evidence:
