@@ -1,0 +1,163 @@
+"""`interlock release` and `rollout` on a real home and real Git repositories."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.builders import tiny_bundle
+from typer.testing import CliRunner
+
+from interlock import settings
+from interlock.apps.cli.main import build
+from interlock.apps.control.client import ControlClient
+from interlock.apps.control.subject import proposed
+from interlock.base.errors import InterlockError
+from interlock.trust.admission import TrustRoot
+from interlock.trust.event import NewEvent
+from interlock.trust.sshsig import public_line
+
+pytestmark = pytest.mark.process  # runs git
+Run = Callable[..., Any]
+AUTHOR = "Dev <dev@example.org>"
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("INTERLOCK_HOME", str(tmp_path / "home"))
+
+    def command(*arguments: str, code: int = 0) -> Any:
+        done = CliRunner().invoke(
+            build(("interlock.apps.cli.release", "interlock.apps.cli.rollout")), [*arguments, "--output", "json"]
+        )
+        if isinstance(done.exception, InterlockError):
+            return done.exception
+        assert done.exit_code == code, done.output
+        return json.loads(done.stdout)
+
+    return command
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    key = public_line(Ed25519PrivateKey.generate())
+    path = tmp_path / "people.json"
+    person = {"id": "dev", "emails": ["dev@example.org"], "roles": [], "keys": [key]}
+    path.write_text(json.dumps({"schema": 1, "people": [person]}))
+    return path
+
+
+@pytest.fixture
+def repo(tmp_path: Path, run: Run, people: Path) -> Path:
+    remote = tmp_path / "remote.git"
+    made = run(
+        "release", "init", str(tmp_path / "repo"), "--people", str(people), "--remote", str(remote), "--author", AUTHOR
+    )
+    assert made["pushed"]
+    assert made["repository"] == str(remote)
+    return tmp_path / "repo"
+
+
+def register(version: str) -> str:
+    home = settings.load()
+    bundle = tiny_bundle(home.places.bundles, version=version)
+    body = {
+        "service": "fraud",
+        "version": version,
+        "bundle": bundle.digest,
+        "feature_set": bundle.manifest["feature_set_digest"],
+        "threshold_set": bundle.threshold_set,
+    }
+    with ControlClient.open(home) as client:
+        client.append(
+            NewEvent(
+                time_ns=1,
+                type="model.registered",
+                actor="dev",
+                origin="test",
+                object="model/fraud",
+                outcome="success",
+                body=body,
+            )
+        )
+    return bundle.digest
+
+
+def test_init_founds_a_repository_and_accepts_its_people(repo: Path) -> None:
+    home = settings.load()
+    root = TrustRoot.parse((home.places.trust / "root.json").read_bytes())
+    assert len(root.people) == len(root.tiers) == 1
+    names = {
+        path.relative_to(repo).as_posix() for path in repo.rglob("*") if path.is_file() and ".git/" not in str(path)
+    }
+    assert {"people.json", "policy/tiers.yaml", "policy/freeze.yaml", "CODEOWNERS"} <= names
+    assert ".github/workflows/release.yml" in names
+
+
+def test_propose_writes_manifests_on_a_branch_that_check_accepts(run: Run, repo: Path) -> None:
+    bundle = register("1.0.0")
+    done = run("release", "propose", "fraud", "1.0.0", "--repo", str(repo), "--author", AUTHOR)
+    assert done["branch"] == "release/fraud-1.0.0"
+    assert done["pushed"]
+    assert run("release", "check", str(repo))["services"] == [
+        {"service": "fraud", "version": "1.0.0", "folder": done["folder"], "ok": True}
+    ]
+    wish, subject = proposed(repo, "fraud", settings.load())
+    assert (wish.folder, subject.bundle, subject.authors) == (done["folder"], bundle, ("dev", "nobody"))
+    main = subprocess.run(
+        ["git", "-C", str(repo), "ls-tree", "-r", "origin/main"], capture_output=True, text=True, check=True
+    )
+    assert "release.yaml" not in main.stdout.replace(".github/workflows/release.yml", "")
+
+
+def test_proposing_what_is_not_registered_names_what_is(run: Run, repo: Path) -> None:
+    register("1.0.0")
+    error = run("release", "propose", "fraud", "9.9.9", "--repo", str(repo))
+    assert "registered: fraud 1.0.0" in error.remedy
+
+
+def test_check_names_the_line_of_a_malformed_manifest(run: Run, repo: Path) -> None:
+    register("1.0.0")
+    run("release", "propose", "fraud", "1.0.0", "--repo", str(repo), "--author", AUTHOR)
+    path = repo / "environments/production/services/fraud/release.yaml"
+    path.write_text(path.read_text().replace("version:", "verison:"))
+    (found,) = run("release", "check", str(repo), code=1)["services"]
+    assert "release.yaml:6" in found["error"]
+
+
+def test_a_policy_that_breaks_a_rule_is_refused_before_anything_is_written(
+    run: Run, repo: Path, tmp_path: Path
+) -> None:
+    register("1.0.0")
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("kind: Nothing\n")
+    assert "policy" not in str(
+        run("release", "propose", "fraud", "1.0.0", "--repo", str(repo), "--policy", str(policy))
+    )
+    branches = subprocess.run(["git", "-C", str(repo), "branch"], capture_output=True, text=True, check=True).stdout
+    assert branches.split() == ["*", "main"]
+
+
+def test_trust_accepts_a_changed_people_file_beside_the_old_one(run: Run, repo: Path) -> None:
+    path = repo / "people.json"
+    path.write_text(path.read_text() + "\n")
+    run("release", "trust", str(repo))
+    home = settings.load()
+    assert len(TrustRoot.parse((home.places.trust / "root.json").read_bytes()).people) == 2
+    with ControlClient.open(home) as client:
+        assert len(client.events(types=["trust_root.changed"])) == 2
+
+
+def test_an_abort_that_reaches_only_the_control_api_is_recorded(run: Run) -> None:
+    done = run("rollout", "abort", "fraud", "--reason", "complaints")
+    assert (done["latched"], done["recorded"]) == (False, True)
+
+
+def test_showing_a_rollout_that_does_not_exist_says_so(run: Run) -> None:
+    assert "0 rollouts" in str(run("rollout", "show"))
+    assert run("rollout", "list") == {"rollouts": []}
