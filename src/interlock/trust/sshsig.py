@@ -25,6 +25,8 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from interlock.base.errors import IntegrityError, UsageError
 
 NAMESPACE = "interlock-approval"
+Key = Ed25519PrivateKey
+"""A private key that `sign` takes; `Key.generate()` makes one."""
 _MAGIC = b"SSHSIG"
 _BEGIN = "-----BEGIN SSH SIGNATURE-----"
 _END = "-----END SSH SIGNATURE-----"
