@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from interlock.base.canonical import canonical
 from interlock.trust import sshsig
 
@@ -21,7 +19,7 @@ class Signer:
     name: str
     email: str
     role: str | None
-    key: Ed25519PrivateKey
+    key: sshsig.Key
 
     @property
     def author(self) -> str:
@@ -68,4 +66,4 @@ def cast() -> Cast:
 
 
 def _person(name: str, full: str, role: str | None) -> Signer:
-    return Signer(name, full, f"{name}@shop.example", role, Ed25519PrivateKey.generate())
+    return Signer(name, full, f"{name}@shop.example", role, sshsig.Key.generate())

@@ -26,8 +26,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import uvloop
 
 from interlock.apps.demo.client import Connection, Exchange
+from interlock.apps.demo.stream import bodies
 from interlock.apps.demo.tally import Reply, Tally
 from interlock.base.clock import Clock, SystemClock
 from interlock.base.errors import UnreachableError
@@ -300,10 +302,6 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the generator; exit 0 when every request was answered."""
-    import uvloop
-
-    from interlock.apps.demo.stream import bodies
-
     asked = _arguments(argv)
     stream = bodies(asked.cards, asked.history_days, asked.seed)
     port = asked.port
