@@ -16,6 +16,7 @@ from interlock.base.errors import InterlockError
 from interlock.privacy.redact import print_exception_redacted
 
 NOUNS: tuple[str, ...] = (
+    "interlock.apps.cli.demo",
     "interlock.apps.cli.platform",
     "interlock.apps.cli.data",
     "interlock.apps.cli.train",
@@ -23,6 +24,7 @@ NOUNS: tuple[str, ...] = (
     "interlock.apps.cli.release",
     "interlock.apps.cli.rollout",
     "interlock.apps.cli.control",
+    "interlock.apps.cli.decision",
 )
 """Modules with `register(app)`, in the order that `interlock --help` lists them."""
 
