@@ -31,6 +31,7 @@ class Commands:
     def __init__(self, home: Path, tell: Callable[[str], None]) -> None:
         self._home = home
         self._tell = tell
+        self._children: set[subprocess.Popen[bytes]] = set()
         # Settings of the caller's own installation have no place in the demo's.
         kept = {name: value for name, value in os.environ.items() if not name.startswith("INTERLOCK_")}
         self.environment = {**kept, "INTERLOCK_HOME": str(home)}
@@ -48,20 +49,30 @@ class Commands:
         """What the command prints on stdout."""
         self._tell(f"interlock {' '.join(self._short(argument) for argument in arguments)}")
         prefix = ("nice", "-n", str(_NICE)) if nice else ()
-        done = subprocess.run(
+        child = subprocess.Popen(
             [*prefix, *_CLI, *arguments],
             env=self.environment,
-            capture_output=True,
             stdin=subprocess.DEVNULL,
-            timeout=_PATIENCE_S,
-            check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
-        if done.returncode != 0:
+        self._children.add(child)
+        try:
+            out, err = child.communicate(timeout=_PATIENCE_S)
+        finally:
+            self._children.discard(child)
+            child.kill()
+        if child.returncode != 0:
             raise RefusedError(
-                f"interlock {' '.join(arguments[:3])} ended with {done.returncode}: {_last(done)}",
+                f"interlock {' '.join(arguments[:3])} ended with {child.returncode}: {_last(err)}",
                 "read the files in its home's run/ folder",
             )
-        return done.stdout
+        return out
+
+    def end(self) -> None:
+        """End the commands that still run (the story is over)."""
+        for child in list(self._children):
+            child.terminate()
 
     def git(self, folder: Path, *arguments: str) -> str:
         """Run git in a working copy."""
@@ -74,14 +85,16 @@ class Commands:
             check=False,
         )
         if done.returncode != 0:
-            raise RefusedError(f"git {arguments[0]} failed: {_last(done)}", "look at the demo's release repository")
+            raise RefusedError(
+                f"git {arguments[0]} failed: {_last(done.stderr)}", "look at the demo's release repository"
+            )
         return done.stdout.decode()
 
     def _short(self, argument: str) -> str:
         return argument.removeprefix(f"{self._home}/")
 
 
-def _last(done: subprocess.CompletedProcess[bytes]) -> str:
-    lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+def _last(stderr: bytes) -> str:
+    lines = [line for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
     said = [line for line in lines if not line.startswith("train: ")]
     return " · ".join(said[-2:])[:400] or "it said nothing"

@@ -111,6 +111,7 @@ class _Story:
     def _tell(self, stack: ExitStack) -> None:
         trainings = _Background(self._train, self._board)
         stack.callback(trainings.close)
+        stack.callback(self._do.end)
         self._configure(None)
         with self._board.scene("simulate the shop; keep its history as a snapshot of tokens") as scene:
             settings = options.load(self._home, self._do.environment)
@@ -339,5 +340,5 @@ class _Background:
             self._board.training = ""
 
     def close(self) -> None:
-        """Start nothing more; a training under way ends by itself."""
+        """Start nothing more."""
         self._pool.shutdown(wait=True, cancel_futures=True)

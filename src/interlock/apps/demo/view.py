@@ -151,17 +151,17 @@ def _lines(board: Board, console: Console, ended: threading.Event) -> None:
         with board.lock:
             scenes, live = list(board.scenes), board.rollouts[-1] if board.rollouts else None
         for scene in scenes[begun:]:
-            console.print(f"{board.seconds:6.1f}  ● {scene.title}", highlight=False, markup=False)
+            console.print(f"{board.seconds:6.1f}  ● {scene.title}", highlight=False, markup=False, soft_wrap=True)
         begun = len(scenes)
         for number, scene in enumerate(scenes):
             if scene.state != "running" and number not in closed:
                 closed.add(number)
                 words = f"{_GLYPHS[scene.state]} {scene.title}: {scene.note or scene.state}"
-                console.print(f"{board.seconds:6.1f}  {words}", highlight=False, markup=False)
+                console.print(f"{board.seconds:6.1f}  {words}", highlight=False, markup=False, soft_wrap=True)
         if live is not None:
             now = f"{live['version']}: {live['state']}, {live['share']:.0%} of the cards"
             if now != rollout:
                 rollout = now
-                console.print(f"{board.seconds:6.1f}    {now}", highlight=False, markup=False)
+                console.print(f"{board.seconds:6.1f}    {now}", highlight=False, markup=False, soft_wrap=True)
         if last:
             return
