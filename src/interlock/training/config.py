@@ -3,10 +3,11 @@
 ```
 service: fraud
 version: 1.1.0
-snapshot: {table: transactions}           # the newest version, or version: N
+snapshot: {table: transactions}           # the newest version, or version: N, or file: history.parquet
 user: ada                                 # who trains: an id of people.json
 ticket: RISK-1
 purpose: candidate                        # or research
+rows: 60000                               # at most so many training rows, drawn with the seed
 trainer: {name: xgboost, rounds: 120, max_depth: 6}
 split: {train_days: 3, gap_days: 0.5, test_days: 1.5}
 thresholds: {flag_budget: 0.02}           # or {from: 1.1.0, flag_factor: 10}: same model, other cuts
@@ -20,7 +21,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
 
 from interlock.base import strict_yaml
 from interlock.base.errors import UsageError
@@ -31,10 +34,18 @@ PURPOSES = ("candidate", "research")
 
 @dataclass(frozen=True)
 class SnapshotChoice:
-    """Which dataset snapshot: `table` below the home's tables, `version` (None: the newest)."""
+    """Which dataset snapshot.
+
+    Attributes:
+        table: below the home's tables.
+        version: of the table; None: the newest.
+        file: raw transactions (Parquet or CSV, relative to the configuration) that become the
+            table's next version first, as tokens; the same file is taken in once.
+    """
 
     table: str = "transactions"
     version: int | None = None
+    file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -84,6 +95,8 @@ class GateChoice:
     min_positives: int = 50
     max_single_feature_auc: float = 0.995
     max_missing_share: float = 0.05
+    max_repeated_share: float = 0.05
+    max_input_shift: float = 0.25
     min_label_rate: float = 0.0005
     max_label_rate: float = 0.5
 
@@ -111,12 +124,7 @@ class TrainConfig:
         return dataclasses.asdict(self) | {"trainer": dict(self.trainer)}
 
 
-_GROUPS: dict[str, type] = {
-    "snapshot": SnapshotChoice,
-    "split": SplitChoice,
-    "thresholds": ThresholdChoice,
-    "gates": GateChoice,
-}
+_GROUPS = (SnapshotChoice, SplitChoice, ThresholdChoice, GateChoice)
 _T = TypeVar("_T")
 
 
@@ -129,48 +137,51 @@ def parse(text: str, source: str) -> TrainConfig:
     found = strict_yaml.load(text, source)
     if not isinstance(found, strict_yaml.Mapping):
         raise UsageError(f"{source}: not a mapping", "write service, version, user, ticket, …")
-    given: dict[str, Any] = dict(found)
-    for name, kind in _GROUPS.items():
-        if name in given:
-            given[name] = _group(kind, given[name], source, name)
-    if isinstance(given.get("trainer"), dict):
-        # A plain dictionary: the reader's own mapping cannot be copied by `asdict`.
-        given["trainer"] = {"name": "xgboost", **given["trainer"]}
-    config = _build(TrainConfig, given, source, "")
+    config = _build(TrainConfig, found, source, "")
     _check(config, source)
     return config
 
 
-def _group(kind: type[_T], given: Any, source: str, name: str) -> _T:
-    if not isinstance(given, dict):
-        raise UsageError(f"{source}: {name} is no mapping", "write {key: value}")
-    renamed = {("of" if kind is ThresholdChoice and key == "from" else key): value for key, value in given.items()}
-    return _build(kind, renamed, source, f"{name}.")
+def _build(kind: type[_T], given: strict_yaml.Mapping, source: str, prefix: str) -> _T:
+    hints = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        where = f"{source}:{given.lines[key]}"
+        name = "of" if (kind, key) == (ThresholdChoice, "from") else key
+        if name not in hints:
+            raise UsageError(f"{where}: unknown key {prefix}{key}", f"known: {', '.join(hints)}")
+        values[name] = _value(hints[name], value, where, f"{prefix}{key}")
+    for each in dataclasses.fields(kind):  # type: ignore[arg-type]
+        without_default = each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
+        if without_default and values.get(each.name) is None:
+            raise UsageError(f"{source}: {prefix}{each.name} is missing", "add it")
+    return kind(**values)
 
 
-def _build(kind: type[_T], given: Mapping[str, Any], source: str, prefix: str) -> _T:
-    known = {each.name: each for each in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    unknown = [key for key in given if key not in known]
-    if unknown:
-        raise UsageError(f"{source}: unknown key {prefix}{unknown[0]}", f"known: {', '.join(known)}")
-    required = [
-        name
-        for name, each in known.items()
-        if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
-    ]
-    missing = [name for name in required if given.get(name) is None]
-    if missing:
-        raise UsageError(f"{source}: {prefix}{missing[0]} is missing", "add it")
-    return kind(**given)
+def _value(hint: Any, value: Any, where: str, name: str) -> Any:
+    if hint in _GROUPS or name == "trainer":
+        if not isinstance(value, strict_yaml.Mapping):
+            raise UsageError(f"{where}: {name} is no mapping", "write {key: value}")
+        # The trainer's own mapping becomes a plain dictionary, which `asdict` can copy.
+        return (
+            {"name": "xgboost", **value}
+            if name == "trainer"
+            else _build(hint, value, where.rpartition(":")[0], f"{name}.")
+        )
+    try:
+        return msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"{where}: {name}: {error}", "write a value of that type; text in quotes") from error
 
 
 def _check(config: TrainConfig, source: str) -> None:
-    parse_version(str(config.version))
-    for name in ("service", "user", "ticket", "version"):
-        if not isinstance(getattr(config, name), str):
-            raise UsageError(f"{source}: {name} is no text", "put it in quotes")
+    parse_version(config.version)
     if config.purpose not in PURPOSES:
         raise UsageError(f"{source}: unknown purpose", f"use one of {', '.join(PURPOSES)}")
+    if config.snapshot.file is not None and config.snapshot.version is not None:
+        raise UsageError(f"{source}: the snapshot names a file and a version", "keep one of the two")
+    if config.rows is not None and config.rows < 1:
+        raise UsageError(f"{source}: rows must be at least 1", "leave it out to train on all of them")
     split, cuts = config.split, config.thresholds
     if split.test_days <= 0 or split.gap_days < 0 or split.warmup_days < 0:
         raise UsageError(f"{source}: a period of the split is negative or empty", "give positive days")

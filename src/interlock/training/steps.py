@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from interlock.base.canonical import canonical, digest_of
+from interlock.base.canonical import canonical, digest_of, sha256_hex
 from interlock.base.errors import RefusedError, UsageError
 from interlock.base.files import write_atomic
 from interlock.features.definition import FeatureSet
@@ -26,7 +26,7 @@ from interlock.features.offline import Engine
 from interlock.registry.bundle import Bundle
 from interlock.training import evaluate, thresholds
 from interlock.training.card import Origin, card, lineage
-from interlock.training.checks import check_data, require
+from interlock.training.checks import check_data, check_shift, require
 from interlock.training.config import TrainConfig
 from interlock.training.frame import Frame, vectors
 from interlock.training.ports import Exporter, Fitted, Trainer
@@ -41,15 +41,24 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Workspace:
-    """Where the finished steps of one training lie."""
+    """Where the finished steps of one training lie, and beside it what trainings share."""
 
     folder: Path
+    shared: Path
 
     @classmethod
-    def open(cls, root: Path, config: TrainConfig, dataset: str, features: FeatureSet) -> Workspace:
-        """The workspace of exactly this training."""
-        key = digest_of(canonical([1, config.to_json(), dataset, features.digest]))
-        return cls(root / key.removeprefix("sha256:")[:32])
+    def open(cls, root: Path, config: TrainConfig, dataset: str, features: FeatureSet, lock: str) -> Workspace:
+        """The workspace of exactly this training.
+
+        Args:
+            root: of all workspaces.
+            config: what to train.
+            dataset: digest of the snapshot.
+            features: the definition.
+            lock: names the installed packages; another environment starts anew.
+        """
+        common = [1, dataset, features.digest, lock]
+        return cls(root / _key([*common, config.to_json()]), root / _key(common))
 
     def bytes(self, name: str, make: Callable[[], bytes]) -> bytes:
         """The bytes of a step, made once."""
@@ -63,16 +72,19 @@ class Workspace:
         found: _T = json.loads(self.bytes(name, lambda: canonical(make())))
         return found
 
-    def array(self, name: str, make: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
-        """The array of a step, made once."""
-
-        def saved() -> bytes:
+    def vectors(self, make: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
+        """The vectors of the snapshot, made once for all trainings on it."""
+        path = self.shared / "vectors.npy"
+        if not path.exists():
             buffer = io.BytesIO()
             np.save(buffer, make(), allow_pickle=False)
-            return buffer.getvalue()
-
-        found: NDArray[np.float32] = np.load(io.BytesIO(self.bytes(name, saved)), allow_pickle=False)
+            write_atomic(path, buffer.getvalue())
+        found: NDArray[np.float32] = np.load(path, allow_pickle=False)
         return found
+
+
+def _key(parts: list[Any]) -> str:
+    return sha256_hex(canonical(parts))[:32]
 
 
 @dataclass(frozen=True)
@@ -114,13 +126,14 @@ def judge(  # long: the pipeline, a step a line
         RefusedError: a data check, the parity of the export, or a gate failed.
     """
     tools.report("features")
-    rows = work.array("vectors.npy", lambda: vectors(frame, features, tools.engine))
+    rows = work.vectors(lambda: vectors(frame, features, tools.engine))
     parts = split(frame.days, config.split)
     train = _sampled(parts, config)
     tools.report("checks")
-    checks = check_data(rows[train], frame.labels[train], features.names, config.gates)
-    require(checks, "the data is not fit to train on")
     test, labels = rows[parts.test], frame.labels[parts.test]
+    checks = check_data(rows[train], frame.labels[train], features.names, config.gates)
+    checks.append(check_shift(rows[train], test, request_columns(features), config.gates.max_input_shift))
+    require(checks, "the data is not fit to train on")
     if parent is None:
         native, model, output, parity = _train(config, (rows[train], frame.labels[train], test), features, work, tools)
     else:
@@ -174,6 +187,11 @@ def files(config: TrainConfig, features: FeatureSet, judged: Judged, origin: Ori
         "explain/booster.ubj": judged.native.model,
         **{name: canonical(document) for name, document in documents.items()},
     }
+
+
+def request_columns(features: FeatureSet) -> dict[str, int]:
+    """Columns that the request alone decides: their distribution does not move with a history's length."""
+    return {column.name: index for index, column in enumerate(features.columns) if column.op in ("input", "equals")}
 
 
 def _sampled(parts: Split, config: TrainConfig) -> NDArray[np.int64]:

@@ -9,6 +9,8 @@ from interlock.base.canonical import canonical, digest_of
 from interlock.base.errors import UsageError
 from interlock.settings import Settings
 
+_CODE = Path(__file__).resolve().parent.parent
+
 if TYPE_CHECKING:
     from interlock.adapters.delta.snapshots import Snapshot
     from interlock.features.definition import FeatureSet
@@ -37,6 +39,23 @@ def data(settings: Settings, config: TrainConfig) -> tuple[Snapshot, Frame]:
     return snapshot, frame(folder, snapshot)
 
 
+def take_in(settings: Settings, table: str, path: Path) -> Snapshot | None:
+    """Write a file of raw transactions as the table's next version, tokenised; None if it is the newest already."""
+    from interlock.adapters.delta.snapshots import snapshots, tokenise, write_snapshot
+    from interlock.adapters.delta.transactions import read_transactions
+    from interlock.adapters.files.keys import token_key
+    from interlock.privacy.token import Tokeniser
+
+    columns = read_transactions(path)
+    folder = settings.places.tables / table
+    source = f"file {path.name} {digest_of(path.read_bytes())}"
+    known = snapshots(folder)
+    if known and known[-1].source == source:
+        return None
+    rows = tokenise(columns, Tokeniser(token_key(settings.places.trust)))
+    return write_snapshot(folder, rows, table, source)
+
+
 def tools(config: TrainConfig, report: Report) -> Tools:
     """Trainer, exporter and engine of a training."""
     from interlock.adapters.duckdb.engine import DuckDbEngine
@@ -59,19 +78,30 @@ def tracker(settings: Settings, config: TrainConfig) -> Tracker:
     return MlflowTracker(settings.home / "mlflow", config.service, config.purpose)
 
 
-def commit(folder: Path) -> str | None:
-    """The commit of the checkout around `folder`, or None outside one."""
+def commit() -> str | None:
+    """The commit of the checkout that this code runs from, `+modified` if it differs; None when installed elsewhere."""
     import subprocess
 
-    found = subprocess.run(
-        ["git", "-C", str(folder), "rev-parse", "--verify", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return found.stdout.strip() if found.returncode == 0 else None
+    def git(*arguments: str) -> str | None:
+        command = ["git", "-C", str(_CODE), *arguments]
+        found = subprocess.run(command, capture_output=True, text=True, check=False)
+        return found.stdout.strip() if found.returncode == 0 else None
+
+    # A package folder inside somebody else's repository is not that repository's code.
+    if git("ls-files", "--error-unmatch", "settings.py") is None:
+        return None
+    head = git("rev-parse", "--verify", "HEAD")
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", str(_CODE))
+    return f"{head}+modified" if head and changed else head
 
 
 def environment() -> tuple[dict[str, str], str]:
-    """Installed packages by name, and the digest of that list."""
+    """Installed packages by name, and the lock's digest.
+
+    The lock is `uv.lock` of the checkout that this code runs from; installed elsewhere, the list of packages itself.
+    """
     from importlib import metadata
 
     found = {each.name.lower(): each.version for each in metadata.distributions() if each.name}
-    return dict(sorted(found.items())), digest_of(canonical(found))
+    lock = _CODE.parent.parent / "uv.lock"
+    return dict(sorted(found.items())), digest_of(lock.read_bytes() if lock.is_file() else canonical(found))

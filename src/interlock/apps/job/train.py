@@ -15,6 +15,7 @@ from interlock.apps.control.client import ControlClient
 from interlock.apps.views import model as models
 from interlock.base.clock import Clock
 from interlock.base.errors import RefusedError
+from interlock.features.definition import FeatureSet
 from interlock.registry import bundle as bundles
 from interlock.settings import Settings
 from interlock.training import steps
@@ -41,23 +42,51 @@ def train(settings: Settings, source: Path, clock: Clock, report: Callable[[str]
             raise RefusedError(
                 f"{config.service} {config.version} is registered already", "versions are immutable: choose another"
             )
-        parent = _parent(settings, config, known)
-        report("snapshot")
-        snapshot, frame = job.data(settings, config)
         features = job.feature_set(config.features)
-        work = steps.Workspace.open(settings.home / "training", config, snapshot.digest, features)
+        parent = _parent(settings, config, known, features)
+        report("snapshot")
+        if config.snapshot.file is not None:
+            _take_in(settings, config, source.parent / config.snapshot.file, (control, clock))
+        snapshot, frame = job.data(settings, config)
+        work = steps.Workspace.open(settings.home / "training", config, snapshot.digest, features, job.environment()[1])
         judged = steps.judge(config, frame, features, work, job.tools(config, report), parent)
         report("register")
         return _register(settings, config, (snapshot.digest, snapshot.to_json()), judged, (control, clock))
 
 
-def _parent(settings: Settings, config: TrainConfig, known: list[dict[str, Any]]) -> bundles.Bundle | None:
+def _take_in(settings: Settings, config: TrainConfig, path: Path, shell: tuple[ControlClient, Clock]) -> None:
+    """Keep the file's transactions as a snapshot, unless they are the newest one already."""
+    snapshot = job.take_in(settings, config.snapshot.table, path)
+    if snapshot is None:
+        return
+    control, clock = shell
+    control.append(
+        NewEvent(
+            time_ns=clock.now_ns(),
+            type="dataset.registered",
+            actor=config.user,
+            origin="training",
+            object=f"dataset/{snapshot.table}",
+            outcome="success",
+            body=snapshot.to_json(),
+        )
+    )
+
+
+def _parent(
+    settings: Settings, config: TrainConfig, known: list[dict[str, Any]], features: FeatureSet
+) -> bundles.Bundle | None:
     if config.thresholds.of is None:
         return None
     found = models.find(known, config.service, config.thresholds.of)
     if found is None:
         raise RefusedError(f"{config.service} {config.thresholds.of} is not registered", "see `interlock model list`")
-    return bundles.read(settings.places.bundles, found["bundle"])
+    parent = bundles.read(settings.places.bundles, found["bundle"])
+    if parent.manifest["feature_set_digest"] != features.digest:
+        raise RefusedError(
+            f"{config.service} {config.thresholds.of} was trained on another feature set", "train a model on this one"
+        )
+    return parent
 
 
 def _register(  # long: one record, field by field
@@ -70,7 +99,7 @@ def _register(  # long: one record, field by field
     control, clock = shell
     features = job.feature_set(config.features)
     packages, lock = job.environment()
-    commit = job.commit(Path.cwd())
+    commit = job.commit()
     tags = {
         "user": config.user,
         "ticket": config.ticket,
