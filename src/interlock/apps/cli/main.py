@@ -23,6 +23,7 @@ NOUNS: tuple[str, ...] = (
     "interlock.apps.cli.model",
     "interlock.apps.cli.release",
     "interlock.apps.cli.rollout",
+    "interlock.apps.cli.serve",
     "interlock.apps.cli.control",
     "interlock.apps.cli.decision",
 )

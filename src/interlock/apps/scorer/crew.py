@@ -1,0 +1,258 @@
+"""The supervisor's workers: starts them by exec, talks to them, replaces the crashed, hung and silent.
+
+Who should live is decided by the table in `serving.fleet`; this file carries it out. A replacement
+is loaded and ready before it accepts, and a worker that ended is replaced at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from interlock.base.clock import Clock
+from interlock.base.errors import InterlockError, UnreachableError
+from interlock.decision.admin import Frames, error_of
+from interlock.serving import fleet
+from interlock.serving.messages import Answer, AskMetrics, MetricsText, Order, Report, Serve, frame, words
+from interlock.serving.options import ServingOptions
+
+_log = logging.getLogger(__name__)
+_PAUSE_S = 0.5
+"""Between two starts, so that a worker that cannot start does not spin."""
+
+
+@dataclass
+class Member:
+    """One worker process and the conversation with it."""
+
+    worker: fleet.Worker
+    process: asyncio.subprocess.Process
+    writer: asyncio.StreamWriter
+    waiting: dict[int, asyncio.Future[Answer]] = field(default_factory=dict)
+    report: Report | None = None
+
+    @property
+    def serving(self) -> bool:
+        """Whether it takes requests."""
+        return self.worker.state == fleet.SERVING
+
+
+class Crew:
+    """All workers.
+
+    Args:
+        options: how many, and how patient.
+        clock: for silence.
+        prepare: loads and routes what a new worker needs before it is ready.
+        heard: told of every report, with what the worker had reported before.
+        page: the metrics page.
+    """
+
+    def __init__(
+        self,
+        options: ServingOptions,
+        clock: Clock,
+        prepare: Callable[[Member], Awaitable[None]],
+        heard: Callable[[Member, Report], None],
+        page: Callable[[], str],
+    ) -> None:
+        self.members: dict[str, Member] = {}
+        self._options = options
+        self._clock = clock
+        self._prepare = prepare
+        self._heard = heard
+        self._page = page
+        self._numbers = itertools.count(1)
+        self._names = itertools.count(1)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._handles: tuple[socket.socket, int] | None = None
+        self._stopping = False
+
+    @property
+    def serving(self) -> list[Member]:
+        """The workers that take requests."""
+        return [member for member in self.members.values() if member.serving]
+
+    async def start(self, listener: socket.socket, fence: int) -> None:
+        """Start as many workers as there should be."""
+        self._handles = listener, fence
+        for _ in range(self._options.workers):
+            self._go(self._spawn())
+
+    async def stop(self) -> None:
+        """Ask every worker to drain and wait until they have ended."""
+        self._stopping = True
+        members = list(self.members.values())
+        for member in members:
+            self._event(member, "stop")
+        patience = self._options.lag_s + self._options.drain_s + self._options.linger_s + self._options.held_s + 2
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await asyncio.gather(*(member.process.wait() for member in members))
+        for member in members:
+            with contextlib.suppress(ProcessLookupError):
+                member.process.kill()
+        await asyncio.gather(*(member.process.wait() for member in members))
+
+    def check(self) -> None:
+        """Notice who is late or silent; called several times a second."""
+        now = self._clock.monotonic_ns()
+        for member in list(self.members.values()):
+            event = fleet.overdue(member.worker, now, self._options.start_s, self._options.silence_s)
+            if event:
+                _log.error("worker %s is %s", member.worker.name, event)
+                self._event(member, event)
+
+    async def ask(self, member: Member, make: Callable[[int], Order], patience_s: float) -> None:
+        """Give an order and wait until it is done.
+
+        Raises:
+            UnreachableError: the worker ended or did not answer in time.
+            InterlockError: what the worker answered.
+        """
+        number = next(self._numbers)
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        member.waiting[number] = answer
+        try:
+            member.writer.write(frame(make(number)))
+            async with asyncio.timeout(patience_s):
+                found = await answer
+        except TimeoutError as error:
+            raise UnreachableError(f"worker {member.worker.name} does not answer", "see run/scorer.log") from error
+        finally:
+            member.waiting.pop(number, None)
+        if found.failure is not None:
+            raise error_of(found.failure)
+
+    async def ask_all(self, make: Callable[[int], Order], patience_s: float) -> int:
+        """Give an order to every serving worker; the number of workers that carried it out.
+
+        A worker that ends meanwhile does not count: its replacement is prepared anew.
+
+        Raises:
+            InterlockError: the first failure of a worker that still serves.
+            UnreachableError: there is no worker.
+        """
+        asked = self.serving
+        if not asked:
+            raise UnreachableError("no worker is ready", "wait for `ready`, or read run/scorer.log")
+        outcomes = await asyncio.gather(
+            *(self.ask(member, make, patience_s) for member in asked), return_exceptions=True
+        )
+        failures = [
+            outcome
+            for member, outcome in zip(asked, outcomes, strict=True)
+            if isinstance(outcome, BaseException) and member.serving
+        ]
+        if failures:
+            raise failures[0]
+        return sum(not isinstance(outcome, BaseException) for outcome in outcomes)
+
+    # --- processes ----------------------------------------------------------------------------
+
+    async def _spawn(self, pause_s: float = 0.0) -> None:
+        await asyncio.sleep(pause_s)
+        if self._stopping or self._handles is None:
+            return
+        listener, fence = self._handles
+        ours, theirs = socket.socketpair()
+        name = f"{os.getpid()}-{next(self._names)}"
+        arguments = {
+            "name": name,
+            "listener": listener.fileno(),
+            "control": theirs.fileno(),
+            "fence": fence,
+            "parent": os.getpid(),
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "interlock.apps.scorer.worker",
+            *itertools.chain.from_iterable((f"--{key}", str(value)) for key, value in arguments.items()),
+            pass_fds=(listener.fileno(), theirs.fileno(), fence),
+            stdin=asyncio.subprocess.DEVNULL,
+        )
+        theirs.close()
+        ours.setblocking(False)
+        reader, writer = await asyncio.open_connection(sock=ours)
+        now = self._clock.monotonic_ns()
+        member = Member(fleet.Worker(name, fleet.STARTING, now, now), process, writer)
+        self.members[name] = member
+        self._go(self._listen(member, reader))
+        self._go(self._bring_up(member))
+        await process.wait()
+        self._ended(member)
+
+    async def _bring_up(self, member: Member) -> None:
+        try:
+            await self._prepare(member)
+            if member.worker.state != fleet.STARTING:
+                return
+            await self.ask(member, Serve, self._options.start_s)
+            member.worker = fleet.Worker(
+                member.worker.name, member.worker.state, member.worker.since_ns, self._clock.monotonic_ns()
+            )
+            self._event(member, "ready")
+        except UnreachableError:
+            _log.warning("worker %s ended before it was ready", member.worker.name)
+        except InterlockError:
+            _log.exception("worker %s cannot be made ready", member.worker.name)
+            with contextlib.suppress(ProcessLookupError):
+                member.process.kill()
+
+    def _ended(self, member: Member) -> None:
+        self.members.pop(member.worker.name, None)
+        member.writer.close()
+        for answer in member.waiting.values():
+            if not answer.done():
+                answer.set_exception(UnreachableError("the worker has ended", "its replacement is on the way"))
+        if not self._stopping and member.worker.state != fleet.LEAVING:
+            _log.error("worker %s ended with code %s", member.worker.name, member.process.returncode)
+        self._event(member, "ended")
+
+    def _event(self, member: Member, event: str) -> None:
+        after, actions = fleet.apply(member.worker, event, self._clock.monotonic_ns())
+        if after is not None:
+            member.worker = after
+        for action in actions:
+            if action == "spawn":
+                self._go(self._spawn(_PAUSE_S if event == "ended" and member.report is None else 0.0))
+            elif action in ("kill", "terminate"):
+                with contextlib.suppress(ProcessLookupError):
+                    member.process.send_signal(signal.SIGKILL if action == "kill" else signal.SIGTERM)
+
+    async def _listen(self, member: Member, reader: asyncio.StreamReader) -> None:
+        frames = Frames()
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(1 << 20):
+                for body in frames.feed(data):
+                    self._word(member, words.decode(body))
+
+    def _word(self, member: Member, word: Answer | Report | AskMetrics) -> None:
+        now = self._clock.monotonic_ns()
+        member.worker = fleet.Worker(member.worker.name, member.worker.state, member.worker.since_ns, now)
+        if isinstance(word, Answer):
+            waiting = member.waiting.get(word.number)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(word)
+        elif isinstance(word, AskMetrics):
+            member.writer.write(frame(MetricsText(word.number, self._page())))
+        else:
+            self._heard(member, word)
+            member.report = word
+            if word.hung and member.serving:
+                _log.error("worker %s has a model call that hangs", member.worker.name)
+                self._event(member, "hung")
+
+    def _go(self, work: Awaitable[None]) -> None:
+        task: asyncio.Task[None] = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

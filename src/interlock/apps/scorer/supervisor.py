@@ -1,0 +1,360 @@
+"""The supervisor: PID 1 of a scorer. Opens the listener, keeps workers, routes and latches.
+
+Contract. It decides nothing about transactions. A retreat is in the fence before anything else
+happens, and on the disk before `Done`; it needs no worker. A table is acknowledged when every
+serving worker routes by it. When the lease of an unsettled table lapses, or its candidate passes a
+ceiling, the supervisor goes back by itself. All state changes happen on its one event loop;
+`changes` orders those that wait for workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from interlock.apps.scorer import shelf
+from interlock.apps.scorer.admin import AdminDoor
+from interlock.apps.scorer.ceiling import Ceiling
+from interlock.apps.scorer.crew import Crew, Member
+from interlock.apps.scorer.trial import COMMAND
+from interlock.base.clock import NS_PER_S, SystemClock
+from interlock.base.errors import RefusedError, UnreachableError
+from interlock.base.ids import SystemIds, uuid7
+from interlock.decision import counts, sealing
+from interlock.decision.admin import Latch, Observed, ServiceState
+from interlock.decision.counts import ArmCounts
+from interlock.decision.table import RouteTable
+from interlock.privacy.redact import configure_logging
+from interlock.serving import fence as fences
+from interlock.serving import metrics
+from interlock.serving.messages import InstallTable, LoadModel, Report, Roll, Totals, UnloadModel
+from interlock.serving.trial import Limits, Trials
+from interlock.settings import Settings, publish_endpoint
+from interlock.wiring import scorer as rows
+
+_log = logging.getLogger(__name__)
+_BEAT_S = 0.1
+_ORDER_S = 10.0
+
+
+class Supervisor:
+    """One scorer of one home."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._options = settings.scoring
+        self._clock = SystemClock()
+        self._ids = SystemIds()
+        self._handle = fences.create()
+        self._fence = fences.Fence(self._handle, writable=True)
+        self._folder: Path = settings.places.tables
+        self._services = shelf.read(self._folder)
+        self._wanted: dict[str, tuple[str, str]] = {}
+        self._loaded: set[str] = set()
+        self._changes = asyncio.Lock()
+        self._crew = Crew(self._options, self._clock, self._prepare, self._heard, self.page)
+        self._checks = rows.repository(settings, self._clock)
+        limits = Limits(self._options.trial_s, int(self._options.trial_s), self._options.trial_mb)
+        self._trials = Trials(COMMAND, limits)
+        self._ceiling = Ceiling(self._options)
+        self._arms: dict[tuple[str, str, str], ArmCounts] = {}
+        self._versions: dict[str, str] = {}
+        self._retired: list[Totals] = []
+        self._known: dict[str, Member] = {}
+        self._unready: set[str] = set()
+        self._stop = asyncio.Event()
+        for name, service in self._services.items():
+            if service.table is not None:
+                self._remember(service.table)
+                self._wanted |= _bundles(service.table)
+            self._fence.set_latch(service.slot, service.latch is not None)
+            self._lease(name)
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        for folder in (self._settings.places.segments, self._settings.places.run, self._folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        listener = _listen(self._options.host, self._options.port, self._options.backlog)
+        door = AdminDoor(self)
+        await door.open(self._settings.places.admin_socket)
+        await self._crew.start(listener, self._handle)
+        host, port = listener.getsockname()[:2]
+        publish_endpoint(self._settings.home, "scoring", f"http://{host}:{port}")
+        publish_endpoint(self._settings.home, "admin", str(self._settings.places.admin_socket))
+        beats = [asyncio.create_task(self._beat()), asyncio.create_task(self._seal_regularly())]
+        await self._trials.prewarm()
+        await self._stop.wait()
+        _log.info("leaving")
+        self._fence.set_ready(False)
+        # Workers hold the socket too: closing ours (never shutdown) lets it end with the last of them.
+        listener.close()
+        for beat in beats:
+            beat.cancel()
+        await self._crew.stop()
+        await door.close()
+        await self._trials.close()
+        await asyncio.to_thread(sealing.sweep, self._settings.places.segments)
+        publish_endpoint(self._settings.home, "scoring", None)
+        publish_endpoint(self._settings.home, "admin", None)
+
+    # --- what the admin door asks for -----------------------------------------------------------
+
+    async def load(self, service: str, bundle: str, folder: str) -> tuple[dict[str, Any], int]:
+        """Try, then load in every worker; (trial report, workers)."""
+        await asyncio.to_thread(self._checks.check, service, bundle, folder)
+        report: dict[str, Any] = {}
+        if bundle not in self._loaded:
+            tried = await self._trials.run(self._settings.places.bundles, bundle)
+            report = tried.flat()
+            prewarm = asyncio.create_task(self._trials.prewarm())
+            prewarm.add_done_callback(lambda task: task.exception())
+        self._wanted[bundle] = service, folder
+        try:
+            workers = await self._crew.ask_all(
+                lambda number: LoadModel(number, service, bundle, folder), self._options.load_s + 1
+            )
+        except BaseException:
+            if bundle not in self._loaded:
+                self._wanted.pop(bundle, None)
+            raise
+        self._loaded.add(bundle)
+        return report, workers
+
+    async def install(self, table: RouteTable) -> int:
+        """Route by a table in every worker; the number of workers."""
+        table.validate()
+        async with self._changes:
+            service = self._service(table.service)
+            self._refuse_older(service.table, table)
+            if not table.bundles <= self._loaded:
+                raise RefusedError("a version of the table is not loaded", "load it before it is routed to")
+            shelf.write_table(self._folder, table)
+            self._remember(table)
+            service.table = table
+            workers = await self._crew.ask_all(lambda number: InstallTable(number, service.slot, table), _ORDER_S)
+            latch = service.latch
+            if latch is not None and table.clears == latch.id and table.epoch > latch.epoch:
+                shelf.write_latch(self._folder, table.service, None)
+                service.latch = None
+                self._fence.set_latch(service.slot, False)
+            self._lease(table.service)
+            self._unready.discard(table.service)
+        return workers
+
+    async def unload(self, bundle: str) -> None:
+        """Forget a bundle in every worker."""
+        async with self._changes:
+            for name, service in self._services.items():
+                if service.table is not None and bundle in service.table.bundles:
+                    raise RefusedError(f"the table of {name} still names it", "install another table first")
+            self._wanted.pop(bundle, None)
+            self._loaded.discard(bundle)
+            if self._crew.serving:
+                await self._crew.ask_all(lambda number: UnloadModel(number, bundle), _ORDER_S)
+
+    def retreat(self, name: str, latch: str, reason: str, actor: str, at_ns: int) -> None:
+        """Set the latch: the fence first, then the disk; idempotent."""
+        service = self._service(name)
+        if service.latch is not None:
+            return
+        self._fence.set_latch(service.slot, True)
+        epoch, generation = service.table.order if service.table else (0, 0)
+        service.latch = Latch(latch, reason, actor, at_ns, epoch, generation)
+        shelf.write_latch(self._folder, name, service.latch)
+        _log.warning("%s retreated: %s (%s)", name, reason, actor)
+
+    def renew(self, name: str, epoch: int, generation: int) -> None:
+        """Extend the lease of the table in force."""
+        service = self._services.get(name)
+        if service is None or service.table is None or service.table.order != (epoch, generation):
+            raise RefusedError("another table rules", "observe first")
+        self._lease(name)
+
+    def observe(self, name: str | None, seals_after: int, counted: bool) -> Observed:
+        """States, and with `counted` counts and seals."""
+        serving = self._crew.serving
+        reports = [member.report for member in serving if member.report is not None]
+        states = {each: self._state(each, reports) for each in self._services if name is None or name == each}
+        if not counted:
+            return Observed(len(serving), states)
+        seals = sealing.seals(self._settings.places.segments, seals_after)
+        return Observed(len(serving), states, [report.counts for report in reports], seals)
+
+    async def seal(self) -> None:
+        """Close and seal every segment that has records."""
+        if self._crew.serving:
+            await self._crew.ask_all(Roll, _ORDER_S)
+        done = await asyncio.to_thread(sealing.sweep, self._settings.places.segments)
+        for name in done.orphans:
+            _log.warning("sealed segment %s, whose writer had ended", name)
+        for name in done.broken:
+            _log.error("segment %s has no whole header and was set aside", name)
+
+    def page(self) -> str:
+        """The metrics of all workers."""
+        live = [member.report for member in self._crew.members.values() if member.report is not None]
+        totals = metrics.plus([*self._retired, *(report.totals for report in live)])
+        gauges = {
+            "workers": float(len(self._crew.serving)),
+            "queued_transactions": float(sum(report.queued for report in live)),
+            "open_connections": float(sum(report.connections for report in live)),
+            "store_degraded": float(any(report.degraded for report in live)),
+            "retreated_services": float(sum(service.latch is not None for service in self._services.values())),
+        }
+        return metrics.render(self._arms, totals, gauges)
+
+    # --- workers ------------------------------------------------------------------------------
+
+    async def _prepare(self, member: Member) -> None:
+        """Give a new worker everything that is loaded and routed."""
+        async with self._changes:
+            for bundle, (service, folder) in list(self._wanted.items()):
+                try:
+                    await self._crew.ask(member, _load(service, bundle, folder), self._options.load_s + 1)
+                    self._loaded.add(bundle)
+                except UnreachableError:
+                    raise
+                except Exception:
+                    _log.exception("a new worker cannot load a bundle of %s", service)
+                    self._unready.add(service)
+            for name, each in self._services.items():
+                if each.table is not None and each.table.bundles <= self._loaded:
+                    await self._crew.ask(member, _install(each.slot, each.table), _ORDER_S)
+                elif each.table is not None:
+                    self._unready.add(name)
+
+    def _heard(self, member: Member, report: Report) -> None:
+        old = member.report.counts if member.report else None
+        for key, grown in counts.delta(old, report.counts).arms.items():
+            service, _, arm = counts.parse_key(key)
+            name = service, arm, self._versions.get(key, arm)
+            self._arms[name] = self._arms[name].plus(grown) if name in self._arms else grown
+
+    def _retire(self, members: set[str]) -> None:
+        """Keep the totals of workers that have ended."""
+        for name, member in list(self._known.items()):
+            if name not in members:
+                del self._known[name]
+                if member.report is not None:
+                    self._retired = [metrics.plus([*self._retired, member.report.totals])]
+
+    async def _beat(self) -> None:
+        while True:
+            self._crew.check()
+            self._retire(set(self._crew.members))
+            self._known |= self._crew.members
+            self._fence.set_ready(self._is_ready())
+            now = self._clock.monotonic_ns()
+            for name, service in self._services.items():
+                deadline = self._fence.deadline(service.slot)
+                if deadline and now >= deadline and service.latch is None:
+                    self._go_back(name, "the lease of the rollout lapsed")
+            live = [member.report.counts for member in self._crew.serving if member.report is not None]
+            for name, reason in self._ceiling.look(now, live):
+                held = self._services.get(name)
+                if held is not None and held.table is not None and not held.table.settled:
+                    self._go_back(name, reason)
+            await asyncio.sleep(_BEAT_S)
+
+    async def _seal_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self._options.seal_s)
+            try:
+                await self.seal()
+            except (OSError, UnreachableError):
+                _log.exception("segments could not be sealed; trying again")
+
+    def _go_back(self, name: str, reason: str) -> None:
+        now = self._clock.now_ns()
+        self.retreat(name, uuid7(now, self._ids.random(10)), reason, "supervisor", now)
+
+    def _is_ready(self) -> bool:
+        routed = [name for name, service in self._services.items() if service.table is not None]
+        return bool(routed) and bool(self._crew.serving) and not self._unready.intersection(routed)
+
+    # --- small things ---------------------------------------------------------------------------
+
+    def _service(self, name: str) -> shelf.Service:
+        if name not in self._services:
+            self._services[name] = shelf.Service(len(self._services))
+        return self._services[name]
+
+    def _lease(self, name: str) -> None:
+        service = self._services[name]
+        lease_s = service.table.lease_s if service.table else None
+        deadline = 0 if lease_s is None else self._clock.monotonic_ns() + int(lease_s * NS_PER_S)
+        self._fence.set_deadline(service.slot, deadline)
+
+    def _remember(self, table: RouteTable) -> None:
+        for arm in (*table.arms, *table.shadows):
+            self._versions[counts.key(table.service, table.generation, arm.name)] = arm.version
+
+    def _state(self, name: str, reports: list[Report]) -> ServiceState:
+        service = self._services[name]
+        table = service.table
+        oldest = [report.oldest[name] for report in reports if name in report.oldest]
+        deadline = self._fence.deadline(service.slot)
+        left = None if not deadline else max(0.0, (deadline - self._clock.monotonic_ns()) / NS_PER_S)
+        return ServiceState(
+            generation=table.generation if table else 0,
+            epoch=table.epoch if table else 0,
+            oldest_generation=min(oldest, default=0),
+            latch=service.latch,
+            lease_left_s=left,
+            loaded=sorted(self._loaded),
+            table=table,
+        )
+
+    @staticmethod
+    def _refuse_older(current: RouteTable | None, table: RouteTable) -> None:
+        if current is None:
+            return
+        if table.order < current.order:
+            raise RefusedError("a table of an older epoch or generation", "observe what is installed first")
+        if table.order == current.order and table != current:
+            raise RefusedError("another table has this epoch and generation", "observe what is installed first")
+
+
+def _bundles(table: RouteTable) -> dict[str, tuple[str, str]]:
+    return {arm.bundle: (table.service, arm.folder) for arm in (*table.arms, *table.shadows)}
+
+
+def _load(service: str, bundle: str, folder: str) -> Callable[[int], LoadModel]:
+    return lambda number: LoadModel(number, service, bundle, folder)
+
+
+def _install(slot: int, table: RouteTable) -> Callable[[int], InstallTable]:
+    return lambda number: InstallTable(number, slot, table)
+
+
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UnreachableError(f"port {port} cannot be opened", "choose another: scoring.port (0: any)") from error
+    listener.listen(backlog)
+    listener.setblocking(False)
+    return listener
+
+
+def serve(settings: Settings) -> None:
+    """The supervisor's process, until it is told to stop."""
+    configure_logging("scorer")
+
+    async def work() -> None:
+        await Supervisor(settings).run()
+
+    uvloop.run(work())

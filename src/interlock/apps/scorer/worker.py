@@ -1,0 +1,268 @@
+"""A scoring worker: one process, one thread that matters, one event loop (uvloop).
+
+Started by the supervisor as `python -m interlock.apps.scorer.worker` with three inherited file
+descriptors: the listener, the control socket, the fence. It loads what it is told, says so, and
+accepts when it is told to. SIGINT is ignored (a terminal sends it to everybody), SIGTERM and the
+end of the control socket begin the stop order of `http.Server`. It owns its segment, its counts
+and its connections, and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import logging
+import os
+import signal
+import socket
+import sys
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Any
+
+import uvloop
+
+from interlock.apps.scorer.doors import Doors
+from interlock.apps.scorer.http import Exchange, Server
+from interlock.base.clock import NS_PER_S, Clock, SystemClock
+from interlock.base.errors import InterlockError, UsageError
+from interlock.base.ids import SystemIds
+from interlock.decision.admin import Failed, Frames, failed
+from interlock.decision.counts import WorkerCounts
+from interlock.privacy.redact import configure_logging
+from interlock.serving import metrics
+from interlock.serving.fence import Fence
+from interlock.serving.messages import (
+    Answer,
+    AskMetrics,
+    InstallTable,
+    LoadModel,
+    MetricsText,
+    Order,
+    Report,
+    Roll,
+    Serve,
+    Totals,
+    UnloadModel,
+    frame,
+    orders,
+)
+from interlock.serving.pipeline import Pipeline, Surroundings
+from interlock.serving.route import Route
+from interlock.settings import Settings, load
+from interlock.wiring import scorer as rows
+
+_log = logging.getLogger(__name__)
+_SWEEP_S = 0.5
+
+
+class Worker:
+    """The worker's state and its conversation with the supervisor."""
+
+    def __init__(self, settings: Settings, name: str, sockets: tuple[socket.socket, socket.socket], fence: int) -> None:
+        self.pipelines: dict[str, Pipeline] = {}
+        self._settings = settings
+        self._name = name
+        self._listener, self._control = sockets
+        self._clock: Clock = SystemClock()
+        self._fence = Fence(fence, writable=False)
+        self._ids = SystemIds()
+        self._models = rows.repository(settings, self._clock)
+        self._recorder = rows.recorder(settings, name, self._clock)
+        self._edge = settings.clock.edge(self._clock)
+        options = settings.scoring
+        doors = Doors(self, rows.tokeniser(settings), self._clock, self._edge, options)
+        self._server = Server(doors.handle, self._note, options, self._clock)
+        self._responses: dict[str, int] = {}
+        self._latency = [0] * (len(metrics.BUCKETS) + 1)
+        self._latency_sum = 0.0
+        self._asked: dict[int, Callable[[str], None]] = {}
+        self._leave = asyncio.Event()
+        self._writer: asyncio.StreamWriter | None = None
+        self._around: Surroundings | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Serve until told to leave."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._leave.set)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        store = await rows.online_store(self._settings)
+        self._around = Surroundings(
+            store,
+            self._recorder,
+            self._fence,
+            self._clock,
+            self._edge,
+            self._ids,
+            self._settings.scoring,
+            self._name.encode(),
+        )
+        reader, self._writer = await asyncio.open_connection(sock=self._control)
+        listening = asyncio.create_task(self._listen(reader))
+        reporting = asyncio.create_task(self._report())
+        await self._leave.wait()
+        # Ready says no already; keep accepting until those who route to us have seen it.
+        await asyncio.sleep(self._settings.scoring.lag_s)
+        await self._server.stop()
+        self._recorder.close()
+        self._send(self._state())
+        reporting.cancel()
+        listening.cancel()
+        await store.close()
+
+    def ready(self) -> bool:
+        """Whether traffic should come: the supervisor says so, and this worker is not leaving."""
+        return self._fence.ready and not self._leave.is_set()
+
+    def metrics(self, give: Callable[[str], None]) -> None:
+        """Ask the supervisor, who knows all workers."""
+        number = len(self._asked) + 1
+        while number in self._asked:
+            number += 1
+        self._asked[number] = give
+        self._send(AskMetrics(number))
+
+    # --- the supervisor's orders ---------------------------------------------------------------
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        frames = Frames()
+        while data := await reader.read(65_536):
+            for body in frames.feed(data):
+                order = orders.decode(body)
+                if isinstance(order, LoadModel):
+                    self._spawn(self._load(order))
+                else:
+                    self._obey(order)
+        self._leave.set()
+
+    async def _load(self, order: LoadModel) -> None:
+        try:
+            async with asyncio.timeout(self._settings.scoring.load_s):
+                await asyncio.to_thread(self._models.load, order.service, order.bundle, order.folder)
+        except InterlockError as error:
+            self._send(Answer(order.number, failed(error)))
+        except Exception as error:  # whatever the runtime raises is a refusal of this bundle
+            _log.exception("a bundle could not be loaded")
+            why = f"the bundle could not be loaded ({type(error).__name__})"
+            self._send(Answer(order.number, Failed("refused", why, "read run/scorer.log")))
+        else:
+            self._send(Answer(order.number))
+
+    def _obey(self, order: Order) -> None:
+        try:
+            if isinstance(order, InstallTable):
+                self._install(order)
+            elif isinstance(order, UnloadModel):
+                self._models.release(order.bundle)
+            elif isinstance(order, Roll):
+                self._recorder.roll()
+            elif isinstance(order, MetricsText):
+                give = self._asked.pop(order.number, None)
+                if give is not None:
+                    give(order.text)
+                return
+            elif isinstance(order, Serve):
+                self._spawn(self._server.serve(self._listener))
+            self._send(Answer(order.number))
+        except InterlockError as error:
+            self._send(Answer(order.number, failed(error)))
+
+    def _install(self, order: InstallTable) -> None:
+        if self._around is None:
+            raise UsageError("a table before the worker is up", "this is a defect: report it")
+        service = order.table.service
+        route = Route(order.table, order.slot, self._models.get, self._clock)
+        if service not in self.pipelines:
+            self.pipelines[service] = Pipeline(service, self._around)
+        self.pipelines[service].install(route)
+
+    # --- reports -------------------------------------------------------------------------------
+
+    async def _report(self) -> None:
+        swept = 0.0
+        loop = asyncio.get_running_loop()
+        while True:
+            self._send(self._state())
+            if loop.time() - swept > _SWEEP_S:
+                swept = loop.time()
+                self._server.sweep()
+            await asyncio.sleep(self._settings.scoring.report_ms / 1000)
+
+    def _state(self) -> Report:
+        arms: dict[str, bytes] = {}
+        shadows: dict[str, bytes] = {}
+        hung = False
+        now = self._clock.monotonic_ns()
+        for pipeline in self.pipelines.values():
+            for route in pipeline.routes():
+                packed, beside = route.packed()
+                arms |= packed
+                shadows |= beside
+                since = route.hung_since()
+                hung |= bool(since) and now - since > self._settings.scoring.hang_s * NS_PER_S
+        every = self.pipelines.values()
+        totals = Totals(
+            dict(self._responses),
+            list(self._latency),
+            self._latency_sum,
+            sum(each.tallies.held for each in every),
+            sum(each.tallies.repeated for each in every),
+            sum(each.tallies.unrecorded for each in every),
+            sum(each.tallies.store_failures for each in every),
+        )
+        return Report(
+            WorkerCounts(self._name, self._name, arms, shadows),
+            {name: pipeline.oldest() for name, pipeline in self.pipelines.items()},
+            totals,
+            sum(each.queued for each in every),
+            len(self._server.connections),
+            hung,
+            any(each.degraded for each in every),
+        )
+
+    def _note(self, exchange: Exchange, status: int) -> None:
+        name = str(status)
+        self._responses[name] = self._responses.get(name, 0) + 1
+        if exchange.path.endswith(":predict"):
+            seconds = (self._clock.monotonic_ns() - exchange.started_ns) / NS_PER_S
+            self._latency[bisect_left(metrics.BUCKETS, seconds)] += 1
+            self._latency_sum += seconds
+
+    def _send(self, word: Answer | Report | AskMetrics) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(frame(word))
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def main() -> None:
+    """The worker's process."""
+    parser = argparse.ArgumentParser(prog="interlock.apps.scorer.worker")
+    for name in ("listener", "control", "fence", "parent"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--name", required=True)
+    given = parser.parse_args()
+    if sys.platform == "linux":
+        # A supervisor that was killed cannot close our control socket in time for a stuck loop to notice.
+        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)
+        if os.getppid() != given.parent:
+            raise SystemExit(0)
+    configure_logging(f"worker {given.name}")
+    listener = socket.socket(fileno=given.listener)
+    control = socket.socket(fileno=given.control)
+    listener.setblocking(False)
+    control.setblocking(False)
+
+    async def work() -> None:
+        await Worker(load(), given.name, (listener, control), given.fence).run()
+
+    uvloop.run(work())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What a supervisor and its workers say to each other, on a socket pair, in frames of `decision.admin`.
+
+Every order carries a number and gets exactly one `Answer` with it; reports come unasked. When the
+socket ends, a worker serves what it has in hand and leaves.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from interlock.decision.admin import Failed
+from interlock.decision.counts import WorkerCounts
+from interlock.decision.table import RouteTable
+
+_LENGTH = struct.Struct("<I")
+
+
+class LoadModel(msgspec.Struct, frozen=True, tag="load"):
+    """Make a bundle ready."""
+
+    number: int
+    service: str
+    bundle: str
+    folder: str
+
+
+class InstallTable(msgspec.Struct, frozen=True, tag="install"):
+    """Route by this table; `slot` is the service's place in the fence."""
+
+    number: int
+    slot: int
+    table: RouteTable
+
+
+class UnloadModel(msgspec.Struct, frozen=True, tag="unload"):
+    """Forget a bundle."""
+
+    number: int
+    bundle: str
+
+
+class Roll(msgspec.Struct, frozen=True, tag="roll"):
+    """Close the current segment and open the next."""
+
+    number: int
+
+
+class Serve(msgspec.Struct, frozen=True, tag="serve"):
+    """Begin to accept connections."""
+
+    number: int
+
+
+class MetricsText(msgspec.Struct, frozen=True, tag="metrics"):
+    """The supervisor's answer to `AskMetrics`."""
+
+    number: int
+    text: str
+
+
+Order = LoadModel | InstallTable | UnloadModel | Roll | Serve | MetricsText
+
+
+class Answer(msgspec.Struct, frozen=True, tag="answer"):
+    """The outcome of an order; `failure` is None when it was done."""
+
+    number: int
+    failure: Failed | None = None
+
+
+class Totals(msgspec.Struct, frozen=True):
+    """A worker's plain counters since it began.
+
+    Attributes:
+        responses: HTTP responses by status.
+        latency: seconds histogram of predict requests: counts per bucket of `metrics.BUCKETS`, last is +Inf.
+        latency_sum: seconds.
+        held: duplicates that waited for the attempt which holds their transaction.
+        repeated: duplicates answered with the stored reply.
+        unrecorded: decisions answered although they could not be written.
+        store_failures: ticks in which the store did not answer.
+    """
+
+    responses: dict[str, int] = {}
+    latency: list[int] = []
+    latency_sum: float = 0.0
+    held: int = 0
+    repeated: int = 0
+    unrecorded: int = 0
+    store_failures: int = 0
+
+
+class Report(msgspec.Struct, frozen=True, tag="report"):
+    """A worker's state, several times a second.
+
+    Attributes:
+        counts: packed arm and shadow counts.
+        oldest: per service the oldest generation that something in flight refers to.
+        queued: transactions waiting for a tick.
+        connections: open connections.
+        hung: a model call has been running for too long: replace this worker.
+        degraded: the store does not answer at present.
+    """
+
+    counts: WorkerCounts
+    oldest: dict[str, int]
+    totals: Totals
+    queued: int = 0
+    connections: int = 0
+    hung: bool = False
+    degraded: bool = False
+
+
+class AskMetrics(msgspec.Struct, frozen=True, tag="ask_metrics"):
+    """A scrape arrived at this worker: the supervisor knows all of them."""
+
+    number: int
+
+
+Word = Answer | Report | AskMetrics
+
+_encoder = msgspec.msgpack.Encoder()
+orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)
+words: msgspec.msgpack.Decoder[Word] = msgspec.msgpack.Decoder(Word)
+
+
+def frame(message: Order | Word) -> bytes:
+    """One message as a frame: u32 little-endian length, msgpack."""
+    body = _encoder.encode(message)
+    return _LENGTH.pack(len(body)) + body

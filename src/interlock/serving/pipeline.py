@@ -1,0 +1,308 @@
+"""One service in one worker: from parsed transactions to replies, a tick at a time.
+
+Contract. There is no artificial wait: what arrives while a tick runs forms the next one. Per tick
+there is one trip to the store (claim, read, record), one call per arm, one write of the decision
+records, one trip that stores the replies; only then are replies given out. A transaction that was
+answered before gets the same bytes again; one that another attempt holds waits for it. When the
+store does not answer in its budget the service's fallback decides, and says so. A request keeps
+the route it began with. Everything here runs on one event loop; only model calls leave it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from interlock.base.clock import NS_PER_MS, NS_PER_S, Clock, EdgeClock
+from interlock.base.errors import UnreachableError
+from interlock.base.ids import Ids
+from interlock.decision.record import DecisionRecord
+from interlock.features.online import ANSWERED, DAMAGED, HELD, RESUMED, OnlineStore, TripRequest, TripResult
+from interlock.serving.fence import Fence
+from interlock.serving.options import ServingOptions
+from interlock.serving.route import Route
+from interlock.serving.tick import Row, Tick, Unanswered
+
+_log = logging.getLogger(__name__)
+_REPORTED_S = 5
+"""How long the last counts of a drained route stay in the reports."""
+
+
+class Recorder(Protocol):
+    """What `decision.segment.SegmentWriter` offers."""
+
+    def append(self, records: Sequence[DecisionRecord]) -> None:
+        """Write a tick's records.
+
+        Raises:
+            UnreachableError: they could not be written.
+        """
+        ...
+
+
+@dataclass
+class Call:
+    """One request with one or more transactions; `done` is called once, with all replies or a failure.
+
+    Attributes:
+        size: transactions in it.
+        done: takes the prediction bytes in order, or the failure.
+    """
+
+    size: int
+    done: Callable[[list[bytes] | Unanswered], None]
+    replies: list[bytes | None] = field(default_factory=list)
+    left: int = 0
+    ended: bool = False
+
+    def __post_init__(self) -> None:
+        """Nothing is answered yet."""
+        self.replies = [None] * self.size
+        self.left = self.size
+
+    def answer(self, place: int, reply: bytes) -> None:
+        """One transaction's reply."""
+        if self.replies[place] is None:
+            self.replies[place] = reply
+            self.left -= 1
+        if not self.left and not self.ended:
+            self.ended = True
+            self.done([reply for reply in self.replies if reply is not None])
+
+    def fail(self, why: Unanswered) -> None:
+        """The whole request cannot be answered."""
+        if not self.ended:
+            self.ended = True
+            self.done(why)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every service of a worker shares."""
+
+    store: OnlineStore
+    recorder: Recorder
+    fence: Fence
+    clock: Clock
+    edge: EdgeClock
+    ids: Ids
+    options: ServingOptions
+    holder: bytes
+
+
+@dataclass
+class Tallies:
+    """Plain counters of a service."""
+
+    held: int = 0
+    repeated: int = 0
+    unrecorded: int = 0
+    store_failures: int = 0
+
+
+class Pipeline:
+    """One service's queue and ticks."""
+
+    def __init__(self, service: str, around: Surroundings) -> None:
+        self.service = service
+        self.tallies = Tallies()
+        self.degraded = False
+        self._around = around
+        self._queue: deque[Row] = deque()
+        self._route: Route | None = None
+        self._old: list[Route] = []
+        self._drained: list[tuple[int, Route]] = []
+        self._running = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def route(self) -> Route | None:
+        """The route of new requests."""
+        return self._route
+
+    @property
+    def queued(self) -> int:
+        """Transactions waiting for a tick."""
+        return len(self._queue)
+
+    def install(self, route: Route) -> None:
+        """Route by this from the next tick on."""
+        if self._route is not None:
+            self._old.append(self._route)
+        self._route = route
+        self._drop_drained()
+
+    def routes(self) -> list[Route]:
+        """Every route whose counts are reported, oldest first: in use, or drained a moment ago."""
+        now = self._around.clock.monotonic_ns()
+        self._drained = [(since, route) for since, route in self._drained if now - since < _REPORTED_S * NS_PER_S]
+        return [*(route for _, route in self._drained), *self._old, *([self._route] if self._route else [])]
+
+    def oldest(self) -> int:
+        """The oldest generation that something in flight refers to."""
+        self._drop_drained()
+        used = [*self._old, *([self._route] if self._route else [])]
+        return min((route.table.generation for route in used), default=0)
+
+    def submit(self, rows: Sequence[Row]) -> None:
+        """Queue the transactions of one request.
+
+        Raises:
+            Unanswered: the queue is full, or the service has no route.
+        """
+        if self._route is None:
+            raise Unanswered(503, f"service {self.service} is not ready", 1)
+        if len(self._queue) + len(rows) > self._around.options.queue:
+            raise Unanswered(429, "too many transactions are waiting", 1)
+        self._queue.extend(rows)
+        if not self._running:
+            self._running = True
+            self._spawn(self._work())
+
+    async def _work(self) -> None:
+        try:
+            while self._queue:
+                rows = [self._queue.popleft() for _ in range(min(len(self._queue), self._around.options.batch))]
+                try:
+                    await self._tick(rows)
+                except Exception:  # a defect must cost this tick's requests, not the worker's loop
+                    _log.exception("a tick failed")
+                    for row in rows:
+                        row.call.fail(Unanswered(500, "internal error", 0))
+        finally:
+            self._running = False
+
+    async def _tick(self, rows: list[Row]) -> None:
+        route, around = self._route, self._around
+        if route is None:
+            raise UnreachableError("no route", "install a table")
+        route.in_flight += 1
+        try:
+            retreated = around.fence.retreated(route.slot, around.clock.monotonic_ns())
+            tick = Tick(route, around.options, around.clock, around.ids, retreated)
+            results = await self._trip(rows)
+            fresh = self._sort(rows, results, tick)
+            if fresh:
+                await tick.decide(fresh)
+            if tick.decided:
+                await self._give_out(tick)
+            if route.shadows and not retreated and tick.comparable:
+                self._shadow(route, tick)
+        finally:
+            route.in_flight -= 1
+
+    async def _trip(self, rows: list[Row]) -> list[TripResult] | None:
+        holder = self._around.holder
+        requests = [
+            TripRequest(row.claim, holder, row.entities, row.edge_ns // NS_PER_MS, row.inputs["amount"]) for row in rows
+        ]
+        try:
+            results = await self._around.store.trip(requests)
+        except UnreachableError as error:
+            self.tallies.store_failures += 1
+            if not self.degraded:
+                _log.warning("the online store is away, answering degraded: %s", error)
+            self.degraded = True
+            return None
+        if self.degraded:
+            _log.warning("the online store answers again")
+        self.degraded = False
+        return results
+
+    def _sort(self, rows: list[Row], results: list[TripResult] | None, tick: Tick) -> list[tuple[Row, TripResult]]:
+        """Answer what needs no model; return what does."""
+        if results is None:
+            for row in rows:
+                tick.fall_back(row)
+            return []
+        fresh = []
+        for row, result in zip(rows, results, strict=True):
+            if result.status == ANSWERED and result.reply is not None:
+                self.tallies.repeated += 1
+                row.call.answer(row.place, result.reply)
+            elif result.status == HELD:
+                self._wait(row, result.retry_ms)
+            elif result.status == DAMAGED:
+                tick.fall_back(row)
+            else:
+                row.resumed = result.status == RESUMED
+                fresh.append((row, result))
+        return fresh
+
+    def _wait(self, row: Row, retry_ms: int) -> None:
+        """A duplicate waits for the attempt that holds it, then asks again."""
+        around = self._around
+        waited_ns = around.clock.now_ns() - row.received_ns
+        if waited_ns > around.options.held_s * NS_PER_S:
+            row.call.fail(Unanswered(503, "another attempt of this transaction is under way", 1))
+            return
+        self.tallies.held += 1
+
+        def again() -> None:
+            try:
+                self.submit([row])
+            except Unanswered as why:
+                row.call.fail(why)
+
+        asyncio.get_running_loop().call_later(min(max(retry_ms, 1), 20) / 1000, again)
+
+    async def _give_out(self, tick: Tick) -> None:
+        try:
+            self._around.recorder.append([each.record for each in tick.decided])
+        except UnreachableError as error:
+            _log.error("decisions cannot be recorded: %s", error)
+            if self._around.options.unwritable == "stop":
+                for each in tick.decided:
+                    each.row.call.fail(Unanswered(503, "decisions cannot be recorded", 5))
+                tick.decided.clear()
+                return
+            self.tallies.unrecorded += len(tick.decided)
+        claimed = [each for each in tick.decided if each.claimed]
+        if claimed:
+            try:
+                first = await self._around.store.store_replies([(each.row.claim, each.reply) for each in claimed])
+            except UnreachableError as error:
+                # The decision stands and is recorded; a duplicate after a store loss is found by the shipper.
+                self.tallies.store_failures += 1
+                _log.warning("replies could not be stored: %s", error)
+            else:
+                for each, earlier in zip(claimed, first, strict=True):
+                    if earlier is not None:
+                        each.reply, each.superseded = earlier, True
+        for each in tick.decided:
+            each.row.call.answer(each.row.place, each.reply)
+        tick.count()
+
+    def _shadow(self, route: Route, tick: Tick) -> None:
+        """Score the tick's rows again beside the replies, which are out already."""
+        for side in route.shadows:
+            if side.lane is None or side.lane.busy:
+                side.shadow.misses += len(tick.comparable)
+                continue
+            route.in_flight += 1
+            self._spawn(self._compare(route, tick, side))
+
+    async def _compare(self, route: Route, tick: Tick, side: Any) -> None:
+        try:
+            await tick.compare(side)
+        finally:
+            route.in_flight -= 1
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _drop_drained(self) -> None:
+        kept = []
+        for route in self._old:
+            if route.in_flight:
+                kept.append(route)
+            else:
+                route.close()
+                self._drained.append((self._around.clock.monotonic_ns(), route))
+        self._old = kept

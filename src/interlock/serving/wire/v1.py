@@ -1,0 +1,122 @@
+"""KServe protocol V1 for transactions: `{"instances": [{…}]}` in, `{"predictions": [{…}]}` out.
+
+Contract. Unknown fields, values out of bounds and card numbers outside `pan` are refused as a
+whole request, before anything is recorded. A message names fields and rules; it never repeats a
+value that the caller sent.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
+
+import msgspec
+
+from interlock.base.errors import UsageError
+from interlock.privacy import pan as pans
+from interlock.privacy.redact import redact
+
+MAX_AMOUNT = 10**11 - 1
+"""Minor units: shorter than any card number, so that an amount cannot hide one."""
+
+_Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+_Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+_RFC3339 = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$"
+_UNKNOWN = re.compile(r"unknown field `([^`]*)`")
+
+
+class Transaction(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One transaction as the payment application sends it."""
+
+    transaction_id: _Id
+    pan: Annotated[str, msgspec.Meta(min_length=12, max_length=40)]
+    amount: Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT)]
+    currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$")]
+    terminal_id: _Name
+    device_id: _Name
+    ip: _Name
+    mcc: Annotated[str, msgspec.Meta(pattern=r"^\d{4}$")] | None = None
+    country: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2}$")] | None = None
+    event_time: Annotated[str, msgspec.Meta(pattern=_RFC3339)] | None = None
+
+
+class Request(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """The body of a predict request."""
+
+    instances: list[Transaction]
+
+
+class Prediction(msgspec.Struct, frozen=True):
+    """One answer, in the order of the instances."""
+
+    transaction_id: str
+    decision_id: str
+    score: float | None
+    decision: str
+    reasons: list[str]
+    model_version: str
+    degraded: bool
+
+
+_decode: Callable[[bytes], Request] = msgspec.json.Decoder(Request).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def decode(body: bytes, currencies: Sequence[str], max_instances: int) -> list[Transaction]:
+    """The transactions in a request's body.
+
+    Args:
+        body: the JSON text.
+        currencies: what the service accepts.
+        max_instances: transactions in one request at most.
+
+    Raises:
+        UsageError: anything about the body breaks a rule.
+    """
+    try:
+        instances = _decode(body).instances
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _malformed(error) from None
+    if not 1 <= len(instances) <= max_instances:
+        raise UsageError(f"{len(instances)} instances", f"send 1 to {max_instances} in one request")
+    for place, each in enumerate(instances):
+        if each.currency not in currencies:
+            raise UsageError(
+                f"instances[{place}].currency is not accepted", f"this service takes {', '.join(currencies)}"
+            )
+        for name in ("transaction_id", "terminal_id", "device_id", "ip"):
+            value = getattr(each, name)
+            if len(value) >= pans.MIN_DIGITS and pans.find(value):
+                raise UsageError(f"instances[{place}].{name} holds a card number", "send card numbers in pan alone")
+    return instances
+
+
+def encode(prediction: Prediction) -> bytes:
+    """One prediction: the bytes that a duplicate gets again."""
+    return _encode(prediction)
+
+
+def reply(predictions: Sequence[bytes]) -> bytes:
+    """The response's body."""
+    return b'{"predictions":[' + b",".join(predictions) + b"]}"
+
+
+def error(message: str) -> bytes:
+    """The protocol's error object; card numbers in the message are withheld."""
+    return _encode({"error": redact(message)})
+
+
+def _malformed(problem: Exception) -> UsageError:
+    text = str(problem)
+    unknown = _UNKNOWN.search(text)
+    if unknown:
+        pans.refuse_sensitive([unknown.group(1)])
+    if not isinstance(problem, msgspec.ValidationError):
+        text = "the body is not JSON"
+    return UsageError(redact(text), 'send {"instances": [{…}]} with the fields of the OpenAPI page')
+
+
+def describe(value: Any) -> bytes:
+    """Any plain value as JSON, for the small GET endpoints."""
+    return _encode(value)

@@ -1,0 +1,65 @@
+"""The scorer's rows: settings to adapters to what a worker and its supervisor run."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from interlock.adapters.files.keys import token_key
+from interlock.adapters.onnx.runtime import OnnxRuntime
+from interlock.adapters.redis.online import RedisOnlineStore
+from interlock.base.clock import Clock
+from interlock.base.errors import RefusedError, UsageError
+from interlock.decision.segment import SegmentOptions, SegmentWriter
+from interlock.features.definition import FRAUD
+from interlock.features.online import OnlineStore
+from interlock.privacy.token import Tokeniser
+from interlock.serving.repository import Repository
+from interlock.settings import Settings, read_endpoints
+from interlock.trust import admission
+
+
+def repository(settings: Settings, clock: Clock) -> Repository:
+    """Where this process's models live; admissions are judged under the home's trust root."""
+    places = settings.places
+    return Repository(places.bundles, places.admissions, partial(_verify, settings), OnnxRuntime.from_bytes, clock)
+
+
+def _verify(settings: Settings, data: bytes, service: str, bundle: str, folder: str) -> admission.Admission:
+    # Read anew each time: accepting a governed change of the people file needs no restart.
+    try:
+        root = admission.TrustRoot.parse((settings.places.trust / "root.json").read_bytes())
+    except FileNotFoundError as error:
+        raise RefusedError(
+            "this scorer has no trust root", "deploy trust/root.json, or `interlock release init`"
+        ) from error
+    return admission.verify(data, service, bundle, folder, root)
+
+
+def recorder(settings: Settings, worker: str, clock: Clock) -> SegmentWriter:
+    """The worker's segments."""
+    options = settings.scoring
+    return SegmentWriter(
+        settings.places.segments, worker, clock.now_ns, SegmentOptions(options.segment_bytes, options.fsync == "tick")
+    )
+
+
+def tokeniser(settings: Settings) -> Tokeniser:
+    """Makes tokens of card numbers at the edge."""
+    return Tokeniser(token_key(settings.places.trust))
+
+
+def store_url(settings: Settings) -> str:
+    """The online store's address: from the settings, else of the embedded one that runs.
+
+    Raises:
+        UsageError: neither is known.
+    """
+    found = settings.store.url or read_endpoints(settings.home).get("store")
+    if not found:
+        raise UsageError("no online store is running", "start everything with `interlock up`, or set store.url")
+    return found
+
+
+async def online_store(settings: Settings) -> OnlineStore:
+    """The online store of the default feature set; it reconnects by itself."""
+    return await RedisOnlineStore.connect(store_url(settings), FRAUD, settings.store)
