@@ -83,11 +83,11 @@ RELEASES = (
     ),
     ReleasePlan(
         "1.2.0",
-        "slow: 3,000 trees",
+        "slow: 8,000 trees",
         (
-            _SPLIT,
-            "rows: 20000",
-            "trainer: {name: xgboost, rounds: 3000, max_depth: 6, learning_rate: 0.02}",
+            "split: {train_days: 2.5, gap_days: 0.5, test_days: 0.4}",
+            "rows: 6000",
+            "trainer: {name: xgboost, rounds: 8000, max_depth: 5, learning_rate: 0.004, min_child_weight: 1.0}",
             "thresholds: {flag_budget: 0.02}",
         ),
         ("steps:", *_SLOW_CANARY, "watch: {holdback: 0.05, for: 10s}"),
