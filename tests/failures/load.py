@@ -18,7 +18,7 @@ SLOW_S = 2.0
 def card(number: int) -> str:
     """A Luhn-valid number of a test range."""
     body = f"411111{number:09d}"
-    total = sum(sum(divmod(int(d) * (2 - i % 2), 10)) for i, d in enumerate(body, start=1))
+    total = sum(sum(divmod(int(d) * (1 + i % 2), 10)) for i, d in enumerate(body, start=1))
     return body + str(-total % 10)
 
 
