@@ -31,13 +31,13 @@ def choose(scores: NDArray[np.float32], choice: ThresholdChoice) -> dict[str, An
         ("DECLINE", budget * choice.decline_share),
     )
     cuts: list[dict[str, Any]] = []
-    for decision, share in shares:
+    for (decision, share), stricter in zip(shares, (*shares[1:], None), strict=True):
+        if stricter and stricter[1] == share:
+            continue  # an equal share goes to the stricter decision whole
         at = _cut(scores, share)
         if cuts and at <= cuts[-1]["at"]:
-            if share == shares[shares.index((decision, share)) - 1][1]:
-                cuts.pop()  # equal shares: the stricter decision takes the cut over
-            else:
-                at = float(np.nextafter(np.float32(cuts[-1]["at"]), np.float32(np.inf)))
+            # Too coarse scores for two cuts: the stricter one moves up, never down into more refusals.
+            at = float(np.nextafter(np.float32(cuts[-1]["at"]), np.float32(np.inf)))
         cuts.append({"at": at, "decision": decision})
     if cuts[0]["at"] > 1.0:
         raise RefusedError(
