@@ -22,10 +22,12 @@ NOUNS: tuple[str, ...] = (
     "interlock.apps.cli.train",
     "interlock.apps.cli.model",
     "interlock.apps.cli.release",
+    "interlock.apps.cli.approval",
     "interlock.apps.cli.rollout",
     "interlock.apps.cli.serve",
     "interlock.apps.cli.control",
     "interlock.apps.cli.decision",
+    "interlock.apps.cli.audit",
 )
 """Modules with `register(app)`, in the order that `interlock --help` lists them."""
 

@@ -1,0 +1,52 @@
+"""The audit log as people read it: verified counts, and entries in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from interlock.base.clock import rfc3339
+from interlock.trust.event import parse_entry
+from interlock.trust.log import LogReader, Report
+from interlock.trust.note import Verifier
+
+
+def verified(report: Report) -> dict[str, Any]:
+    """An offline verification: `{entries, root, verified, errors}`."""
+    return {
+        "entries": report.entries,
+        "root": report.root,
+        "verified": report.verified,
+        "errors": list(report.errors),
+    }
+
+
+def entries(folder: Path, vkey: str, last: int | None, types: frozenset[str]) -> Iterator[dict[str, Any]]:
+    """Entries of a log under its signed checkpoint, oldest first.
+
+    Args:
+        folder: the log.
+        vkey: its verifier key.
+        last: only so many from the end; None: all.
+        types: only these; empty: all.
+    """
+    reader = LogReader.open(folder, Verifier.parse(vkey))
+    start = 0 if last is None or types else max(0, reader.checkpoint.size - last)
+    found = []
+    for index, entry in enumerate(reader.entries(start), start=start):
+        event = parse_entry(entry, index)
+        if types and event.type not in types:
+            continue
+        found.append(
+            {
+                "index": index,
+                "time": rfc3339(event.time_ns),
+                "type": event.type,
+                "actor": event.actor,
+                "object": event.object,
+                "outcome": event.outcome,
+                "body": event.body,
+            }
+        )
+    yield from found if last is None else found[-last:]
