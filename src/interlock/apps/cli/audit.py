@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def verify(folder: _Folder = None, vkey: _Key = None, output: Output = "table") -> None:
-    """Check signature, every entry, every tile and the root, with the public key alone. Exit code 1: it does not hold."""
+    """Check signature, entries, tiles and root with the public key alone. Exit code 1: it does not hold."""
     from interlock.apps.views import audit as views
     from interlock.trust.log import verify_folder
 
