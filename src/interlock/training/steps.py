@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,6 @@ from interlock.training.split import Split, split
 
 PARITY = 1e-5
 GOLDEN_ROWS = 64
-_T = TypeVar("_T")
 Report = Callable[[str], None]
 """Told the name of each step as it begins."""
 
@@ -60,17 +59,13 @@ class Workspace:
         common = [1, dataset, features.digest, lock]
         return cls(root / _key([*common, config.to_json()]), root / _key(common))
 
-    def bytes(self, name: str, make: Callable[[], bytes]) -> bytes:
-        """The bytes of a step, made once."""
-        path = self.folder / name
-        if not path.exists():
-            write_atomic(path, make())
-        return path.read_bytes()
-
-    def json(self, name: str, make: Callable[[], _T]) -> _T:
-        """The JSON value of a step, made once."""
-        found: _T = json.loads(self.bytes(name, lambda: canonical(make())))
-        return found
+    def step(self, names: tuple[str, ...], make: Callable[[], tuple[bytes, ...]]) -> tuple[bytes, ...]:
+        """The files of a step, made once: the last one is written last and says that all are there."""
+        paths = [self.folder / name for name in names]
+        if not paths[-1].exists():
+            for path, data in zip(paths, make(), strict=True):
+                write_atomic(path, data)
+        return tuple(path.read_bytes() for path in paths)
 
     def vectors(self, make: Callable[[], NDArray[np.float32]]) -> NDArray[np.float32]:
         """The vectors of the snapshot, made once for all trainings on it."""
@@ -211,32 +206,28 @@ def _train(
     train, labels, test = data
     parameters = {key: value for key, value in config.trainer.items() if key != "name"}
     tools.report("fit")
-    kept: dict[str, Fitted] = {}
 
-    def fit() -> bytes:
-        kept["fitted"] = tools.trainer.fit(train, labels, features.names, parameters, config.seed)
-        return kept["fitted"].model
+    def fit() -> tuple[bytes, ...]:
+        made = tools.trainer.fit(train, labels, features.names, parameters, config.seed)
+        return canonical({"format": made.format, "importance": made.importance}), made.model
 
-    native = work.bytes("native.model", fit)
-    kind = work.json("format.json", lambda: kept["fitted"].format)
-    fitted = Fitted(native, kind, work.json("importance.json", lambda: kept["fitted"].importance))
+    about, native = work.step(("native.json", "native.model"), fit)
+    fitted = Fitted(native, **json.loads(about))
     tools.report("export")
-    output = ""
 
-    def export() -> bytes:
-        nonlocal output
-        model, output = tools.exporter.export(fitted, features.width)
-        return model
+    def export() -> tuple[bytes, ...]:
+        made, name = tools.exporter.export(fitted, features.width)
+        return name.encode(), made
 
-    model = work.bytes("model.onnx", export)
-    output = work.json("output.json", lambda: output)
+    named, model = work.step(("output.name", "model.onnx"), export)
+    output = named.decode()
     parity = float(np.abs(tools.exporter.scores(model, output, test) - tools.trainer.scores(fitted, test)).max())
     if not parity <= PARITY:
         raise RefusedError(
             f"the exported model scores {parity:.2g} apart from the native one",
             "report it with the trainer's parameters; nothing above 1e-5 is released",
         )
-    return fitted, model, str(output), parity
+    return fitted, model, output, parity
 
 
 def _taken_over(parent: Bundle) -> tuple[Fitted, bytes, str, float]:
