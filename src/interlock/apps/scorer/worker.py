@@ -173,6 +173,8 @@ class Worker:
         if self._around is None:
             raise UsageError("a table before the worker is up", "this is a defect: report it")
         service = order.table.service
+        if service in self.pipelines and self.pipelines[service].routes()[-1].table == order.table:
+            return  # A repeated order (a controller that resumed): the route's counters go on.
         route = Route(order.table, order.slot, self._models.get, self._clock)
         if service not in self.pipelines:
             self.pipelines[service] = Pipeline(service, self._around)
