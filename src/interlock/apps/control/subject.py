@@ -14,6 +14,7 @@ from interlock.apps.control.wishes import PEOPLE, TIERS, Wish, read
 from interlock.base.errors import RefusedError, UsageError
 from interlock.registry import bundle as bundles
 from interlock.registry.bundle import Bundle
+from interlock.registry.lineage import lineage_of
 from interlock.rollout.manifest import Manifests, Release, parse
 from interlock.settings import Settings
 from interlock.trust.people import People
@@ -53,14 +54,15 @@ def subject(wish: Wish, manifests: Manifests, folder: Path, emails: Iterable[str
     _same(release, bundle)
     people, tiers = governed(wish)
     known = People.parse(people)
-    authors = {known.by_email(email).id for email in emails} | {str(bundle.lineage["trained_by"])}
+    origin = lineage_of(bundle)
+    authors = {known.by_email(email).id for email in emails} | {origin.trained_by}
     return Subject(
         environment=environment,
         service=wish.service,
         version=release.version,
         folder=wish.folder,
         bundle=release.bundle,
-        dataset=str(bundle.lineage["dataset"]),
+        dataset=origin.dataset,
         card=bundle.card_digest,
         policy=TierPolicy.parse(tiers).digest,
         feature_set=release.feature_set,
