@@ -7,6 +7,8 @@ import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
+import uvloop
+
 from interlock.apps.demo.tally import Prediction, Tally, latency_bin, quantile_ms
 from interlock.apps.demo.traffic import Traffic, TrafficOptions
 from interlock.base.clock import NS_PER_S, SystemClock
@@ -55,7 +57,7 @@ def drive(serve: Server, count: int = 20, **options: Any) -> Tally:
         server.close()
         return tally
 
-    return asyncio.run(run())
+    return uvloop.run(run())  # as the process does
 
 
 async def answer_well(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
