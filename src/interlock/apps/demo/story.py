@@ -24,7 +24,7 @@ from interlock.apps.control.client import ControlClient
 from interlock.apps.demo import history, view
 from interlock.apps.demo.board import Board
 from interlock.apps.demo.commands import Commands
-from interlock.apps.demo.people import Cast, cast
+from interlock.apps.demo.people import Cast, Signer, cast
 from interlock.apps.demo.plan import CARDS, HISTORY_DAYS, RATE, RELEASES, SEED, SERVICE, SPEED, ReleasePlan
 from interlock.apps.demo.report import release_row, unmet
 from interlock.apps.demo.stream import shop
@@ -200,12 +200,19 @@ class _Story:
         repo = ("--repo", str(self._repo))
         author = ("--author", self._cast.engineer.author)
         self._do.run("release", "propose", SERVICE, release.version, *repo, "--policy", str(policy), *author)
-        for signer in self._cast.approvers:
-            statement = self._do.text("statement", SERVICE, "--role", str(signer.role), "--person", signer.id, *repo)
-            path = self._home / f"{release.version}.{signer.id}.json"
-            path.write_bytes(statement)
-            path.with_name(f"{path.name}.sig").write_bytes(signer.sign(statement))
+        with ThreadPoolExecutor(len(self._cast.approvers)) as people:
+            files = list(people.map(lambda signer: self._sign(release, signer), self._cast.approvers))
+        for path in files:
             self._do.run("approve", str(path), f"{path}.sig", *repo)
+
+    def _sign(self, release: ReleasePlan, signer: Signer) -> Path:
+        """What a person does: read the statement, sign exactly its bytes."""
+        who = ("--role", str(signer.role), "--person", signer.id)
+        statement = self._do.text("statement", SERVICE, *who, "--repo", str(self._repo))
+        path = self._home / f"{release.version}.{signer.id}.json"
+        path.write_bytes(statement)
+        path.with_name(f"{path.name}.sig").write_bytes(signer.sign(statement))
+        return path
 
     def _merge(self, release: ReleasePlan) -> int:
         """Merge and push; returns the instant at which the push to main had returned."""
