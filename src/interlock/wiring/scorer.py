@@ -10,7 +10,7 @@ from interlock.adapters.redis.online import RedisOnlineStore
 from interlock.base.clock import Clock
 from interlock.base.errors import RefusedError, UsageError
 from interlock.decision.segment import SegmentOptions, SegmentWriter
-from interlock.features.definition import FRAUD
+from interlock.features.definition import FRAUD, FeatureSet
 from interlock.features.online import OnlineStore
 from interlock.privacy.token import Tokeniser
 from interlock.serving.repository import Repository
@@ -60,6 +60,11 @@ def store_url(settings: Settings) -> str:
     return found
 
 
+def online_features() -> FeatureSet:
+    """The feature set whose velocities the online store keeps."""
+    return FRAUD
+
+
 async def online_store(settings: Settings) -> OnlineStore:
-    """The online store of the default feature set; it reconnects by itself."""
-    return await RedisOnlineStore.connect(store_url(settings), FRAUD, settings.store)
+    """The online store ; it reconnects by itself."""
+    return await RedisOnlineStore.connect(store_url(settings), online_features(), settings.store)

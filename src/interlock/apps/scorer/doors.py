@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from interlock.apps.scorer.http import Exchange
 from interlock.base.clock import Clock, EdgeClock
 from interlock.base.errors import UsageError
+from interlock.features.definition import FeatureSet
 from interlock.privacy import pan as pans
 from interlock.privacy.token import Tokeniser
 from interlock.serving.options import ServingOptions
@@ -38,14 +39,14 @@ class Doors:
     """Routes exchanges to what answers them."""
 
     def __init__(
-        self, house: House, tokeniser: Tokeniser, clock: Clock, edge: EdgeClock, options: ServingOptions
+        self, house: House, edge: tuple[Tokeniser, FeatureSet], clock: Clock, time: EdgeClock, options: ServingOptions
     ) -> None:
         self._house = house
-        self._tokeniser = tokeniser
+        self._tokeniser, self._features = edge
         self._clock = clock
-        self._edge = edge
+        self._edge = time
         self._options = options
-        self._recorded_clock = (edge.origin_ns, edge.speed)
+        self._recorded_clock = (time.origin_ns, time.speed)
 
     def handle(self, exchange: Exchange) -> None:
         """Answer one exchange, now or later."""
@@ -69,26 +70,21 @@ class Doors:
         if pipeline is None:
             exchange.refuse(404, "no such model")
             return
-        route = pipeline.route
         kind = exchange.headers.get(b"content-type", b"application/json").split(b";")[0].strip().lower()
         if kind != b"application/json":
             exchange.refuse(415, "send application/json")
             return
         try:
-            currencies = route.champion.features.currencies if route and route.champion else ("EUR",)
-            found = v1.decode(exchange.body, currencies, self._options.max_instances)
+            found = v1.decode(exchange.body, self._features.currencies, self._options.max_instances)
             call = Call(len(found), lambda outcome: _finish(exchange, outcome))
-            entities = route.champion.features.entities if route and route.champion else ("card",)
-            rows = [self._row(exchange, call, (service, place), each, entities) for place, each in enumerate(found)]
+            rows = [self._row(exchange, call, (service, place), each) for place, each in enumerate(found)]
             pipeline.submit(rows)
         except UsageError as error:
             exchange.refuse(400, str(error))
         except Unanswered as why:
             exchange.refuse(why.status, why.message, why.retry_s)
 
-    def _row(
-        self, exchange: Exchange, call: Call, at: tuple[str, int], given: v1.Transaction, entities: tuple[str, ...]
-    ) -> Row:
+    def _row(self, exchange: Exchange, call: Call, at: tuple[str, int], given: v1.Transaction) -> Row:
         service, place = at
         tokeniser = self._tokeniser
         inputs: dict[str, Any] = {
@@ -108,7 +104,7 @@ class Doors:
             place=place,
             transaction_id=given.transaction_id,
             inputs=inputs,
-            entities=tuple(inputs[kind].encode() for kind in entities),
+            entities=tuple(inputs[kind].encode() for kind in self._features.entities),
             claim=f"{service}:{given.transaction_id}".encode(),
             received_ns=self._clock.now_ns(),
             edge_ns=self._edge.now_ns(),

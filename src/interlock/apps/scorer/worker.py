@@ -26,10 +26,11 @@ import uvloop
 from interlock.apps.scorer.doors import Doors
 from interlock.apps.scorer.http import Exchange, Server
 from interlock.base.clock import NS_PER_S, Clock, SystemClock
-from interlock.base.errors import InterlockError, UsageError
+from interlock.base.errors import InterlockError, RefusedError, UsageError
 from interlock.base.ids import SystemIds
 from interlock.decision.admin import Failed, Frames, failed
 from interlock.decision.counts import WorkerCounts
+from interlock.features.definition import FeatureSet
 from interlock.privacy.redact import configure_logging
 from interlock.serving import metrics
 from interlock.serving.fence import Fence
@@ -72,7 +73,8 @@ class Worker:
         self._recorder = rows.recorder(settings, name, self._clock)
         self._edge = settings.clock.edge(self._clock)
         options = settings.scoring
-        doors = Doors(self, rows.tokeniser(settings), self._clock, self._edge, options)
+        self._features = rows.online_features()
+        doors = Doors(self, (rows.tokeniser(settings), self._features), self._clock, self._edge, options)
         self._server = Server(doors.handle, self._note, options, self._clock)
         self._responses: dict[str, int] = {}
         self._latency = [0] * (len(metrics.BUCKETS) + 1)
@@ -140,7 +142,13 @@ class Worker:
     async def _load(self, order: LoadModel) -> None:
         try:
             async with asyncio.timeout(self._settings.scoring.load_s):
-                await asyncio.to_thread(self._models.load, order.service, order.bundle, order.folder)
+                model = await asyncio.to_thread(self._models.load, order.service, order.bundle, order.folder)
+            if FeatureSet.from_json(model.manifest["feature_set"]).set_hash != self._features.set_hash:
+                self._models.release(order.bundle)
+                raise RefusedError(
+                    "the model reads velocities that this scorer's store does not keep",
+                    "train it on the feature set of the store, or run a scorer for it",
+                )
         except InterlockError as error:
             self._send(Answer(order.number, failed(error)))
         except Exception as error:  # whatever the runtime raises is a refusal of this bundle
