@@ -6,6 +6,7 @@ registered, proposed on a branch, signed by three people, merged, pushed.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -22,6 +23,7 @@ from tests.builders import tiny_bundle
 
 from interlock import settings
 from interlock.adapters.git.workspace import Workspace
+from interlock.adapters.redis.online import RedisOnlineStore
 from interlock.adapters.valkey.launcher import Valkey
 from interlock.apps.control import founding
 from interlock.apps.control.client import ControlClient
@@ -29,6 +31,9 @@ from interlock.apps.control.subject import proposed
 from interlock.apps.control.wishes import services_root
 from interlock.base.canonical import digest_hex
 from interlock.base.clock import NS_PER_S, SystemClock
+from interlock.features.definition import FRAUD
+from interlock.features.online import Base
+from interlock.features.options import StoreOptions
 from interlock.rollout.propose import Model, manifests, scaffold
 from interlock.trust.event import NewEvent
 from interlock.trust.sshsig import public_line, sign
@@ -47,7 +52,7 @@ spec:
   watch: {{holdback: 0.05, for: {watch}}}
   deadline: 120s
 """
-QUICK = "{shadow: 1s}, {weight: 50, for: 1s}"
+QUICK = "{shadow: 500ms}, {weight: 50, for: 500ms}"
 
 
 class Deployment:
@@ -68,7 +73,7 @@ class Deployment:
             {
                 "scoring": {"port": 0, "workers": 2},
                 "control": {"port": 0},
-                "rollout": {"repository": str(self.remote), "tau_samples": 20, "tau_wait_s": 1.0},
+                "rollout": {"repository": str(self.remote), "tau_samples": 20, "tau_wait_s": 0.5},
             },
         )
         people = [
@@ -112,6 +117,7 @@ class Deployment:
     def serve(self) -> str:
         """Start store and scorer; returns the scoring address."""
         self.valkey.start(self.settings.places.run)
+        asyncio.run(_warm(self.valkey.url))
         self.start("scorer", "-m", "interlock.apps.cli.main", "serve")
         self.until(lambda: settings.read_endpoints(self.home).get("scoring"), "the scorer listens")
         return settings.read_endpoints(self.home)["scoring"]
@@ -122,7 +128,7 @@ class Deployment:
         process = self.start("control", "-m", "tests.failures.controller_main", str(at), when)
         return process
 
-    def release(self, version: str, policy: str = QUICK, watch: str = "1s", **bundle: Any) -> str:
+    def release(self, version: str, policy: str = QUICK, watch: str = "500ms", **bundle: Any) -> str:
         """Register, propose, sign, merge and push a version; returns the merge commit."""
         made = tiny_bundle(self.settings.places.bundles, version=version, lineage={"trained_by": "dev"}, **bundle)
         model = Model("fraud", version, made.digest, made.manifest["feature_set_digest"], made.threshold_set)
@@ -181,6 +187,12 @@ class Deployment:
         path = self.settings.places.run / f"{name}.log"
         return path.read_text(errors="replace")[-4000:] if path.exists() else ""
 
+    def effects(self) -> int:
+        """How many effects controllers have begun so far."""
+        path = self.settings.places.run / "control.log"
+        text = path.read_text(errors="replace") if path.exists() else ""
+        return sum(line.startswith("effect ") for line in text.splitlines())
+
     def append(self, event: NewEvent) -> None:
         """Append an event through the control API."""
         with ControlClient.open(self.settings) as client:
@@ -199,6 +211,13 @@ class Deployment:
                 process.kill()
                 process.wait()
         self.valkey.stop()
+
+
+async def _warm(url: str) -> None:
+    """An empty store with a base: without one every answer would be degraded."""
+    store = await RedisOnlineStore.connect(url, FRAUD, StoreOptions())
+    await store.load([], Base("empty", FRAUD.set_hash, 1, 0))
+    await store.close()
 
 
 @contextlib.contextmanager
