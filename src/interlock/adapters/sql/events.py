@@ -125,7 +125,7 @@ class SqlEventStore:
                 return 1
             if row.holder != holder and row.expires_ns > now_ns:
                 return None
-            epoch = int(row.epoch) + (row.holder != holder)
+            epoch: int = row.epoch + (row.holder != holder)
             connection.execute(
                 update(LEASES)
                 .where(LEASES.c.name == name)
