@@ -140,6 +140,8 @@ class _Story:
             "purpose": "demo",
             "scoring": {"port": 0},
             "control": {"port": 0},
+            # This machine trains beside serving: a busy processor is not a lost store.
+            "store": {"budget_ms": 100},
             "rollout": {"repository": str(self._remote), "poll_s": 0.25},
         }
         if origin_ns is not None:
