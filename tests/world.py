@@ -75,6 +75,7 @@ class MemoryGit:
     def __init__(self) -> None:
         self.commits: list[tuple[str, dict[str, bytes], str]] = []
         self.down = False
+        self.rewritten = False
 
     def push(self, changes: dict[str, bytes | None], author: str = "dev@example.org") -> str:
         tree = dict(self.commits[-1][1]) if self.commits else {}
@@ -91,6 +92,8 @@ class MemoryGit:
         return next(tree for each, tree, _ in self.commits if each == commit)
 
     def head(self) -> str:
+        if self.rewritten:
+            raise RefusedError("branch main was rewritten", "push a fast-forward")
         if self.down or not self.commits:
             raise UnreachableError("the remote is down", "wait")
         return self.commits[-1][0]

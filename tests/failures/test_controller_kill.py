@@ -6,7 +6,10 @@ commit reverted), one bundle loaded, no latch, and no request failed.
 
 from __future__ import annotations
 
+import json
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -112,4 +115,20 @@ def test_three_rollouts_of_the_same_model_settle(running: tuple[Deployment, Load
             watch="5s",
         )
         assert (end[0], effects) == ("settled", 8)
+    assert load.failures == []
+
+
+def test_an_abort_from_the_command_line_goes_back_at_once(running: tuple[Deployment, Load]) -> None:
+    made, load = running
+    stop(made)
+    made.control()
+    made.release("6.0.0", policy="{weight: 50, for: 60s}", cuts=MILD)
+    made.until(lambda: load.answers.get("6.0.0"), "the candidate answers")
+    command = [sys.executable, "-m", "interlock.apps.cli.main", "rollout", "abort", "fraud", "--reason", "complaints"]
+    done = subprocess.run([*command, "--output", "json"], env=made.environment, capture_output=True, check=True)
+    said = json.loads(done.stdout)
+    assert (said["latched"], said["recorded"]) == (True, True)
+    told = made.until(lambda: made.ended("6.0.0"), "the abort is carried out")
+    assert (told["outcome"], told["reason"], told["caught_in"]) == ("rolled_back", "complaints", "canary")
+    assert settled_state(made, told)[2:6] == (1, True, None, 1)
     assert load.failures == []

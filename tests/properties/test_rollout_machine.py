@@ -74,7 +74,7 @@ def live(world: World, seconds: float) -> None:
         world.restart(lapse=False)
 
 
-@settings(max_examples=25)
+@settings(max_examples=12)
 @given(ACTIONS, st.integers(0, 1000))
 def test_whatever_happens_the_promises_hold(actions: list[tuple[object, int]], seed: int) -> None:
     world = World(seed, tps=200, lease_s=30)

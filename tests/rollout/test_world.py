@@ -153,6 +153,19 @@ def test_a_folder_with_a_strange_path_is_refused_and_the_others_are_read() -> No
     assert [event.body["service"] for event in world.store.after(0, ("release.refused",))] == ["credit"]
 
 
+def test_a_force_push_is_refused_once_and_changes_nothing() -> None:
+    world = settled()
+    world.git.rewritten = True
+    world.run(5)
+    (refused,) = world.store.after(0, ("release.refused",))
+    assert "rewritten" in refused.body["reason"]
+    assert world.serving() == "1.0.0"
+    world.git.rewritten = False
+    world.release("1.1.0")
+    world.finish()
+    assert world.serving() == "1.1.0"
+
+
 def test_a_candidate_that_dies_in_its_trial_is_refused_and_the_champion_stays_settled() -> None:
     world = settled()
     world.release("1.1.0", Behaviour(loads=False))

@@ -25,6 +25,7 @@ from interlock.apps.control.fleet import Fleet
 from interlock.apps.control.looks import Looks
 from interlock.apps.control.memory import ABORT, Memory
 from interlock.apps.control.wishes import Wish
+from interlock.base.canonical import digest_of
 from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import InterlockError, RefusedError, UnreachableError, UsageError
 from interlock.base.ids import Ids, uuid7
@@ -102,6 +103,7 @@ class Reconciler:
         self._memory: Memory | None = None
         self._looks = Looks(self._options, self._ports.clock, ACTOR)
         self._fleet = Fleet(self._ports.scorers, self._ports.store, self._ports.clock, ACTOR)
+        self._said: dict[str, str] = {}
         self._branch = Branch(self._ports.source, self._ports.runner, self._ports.clock, self._options)
 
     @property
@@ -173,7 +175,12 @@ class Reconciler:
     # --- the branch -----------------------------------------------------------------------
 
     def _follow(self, observed: Observed | None) -> None:
-        for wish in self._branch.poll().values():
+        try:
+            wishes = self._branch.poll()
+        except RefusedError as error:
+            self._refuse_branch(str(error))
+            return
+        for wish in wishes.values():
             self._attempt(f"consider {wish.service}", lambda wish=wish: self._consider(wish, observed))  # type: ignore[misc]
 
     def _consider(self, wish: Wish, observed: Observed | None) -> None:
@@ -219,6 +226,16 @@ class Reconciler:
         self._ports.store.append(journal.entry(ACTOR, rollout, None, now))
         self._known.take(rollout)
         self._feed(rollout.id, Begun())
+
+    def _refuse_branch(self, reason: str) -> None:
+        """A branch that cannot be followed (a force-push) is one refusal, not one per poll."""
+        key = digest_of(reason.encode())
+        if key in self._known.tried:
+            return
+        body = {"service": "*", "version": None, "commit": "", "folder": "", "wish": key, "reason": reason}
+        self._ports.store.append(self._event("release.refused", "repository", "refused", body))
+        self._known.tried.add(key)
+        _log.error("refused: %s", reason)
 
     def _refuse(self, wish: Wish, version: str | None, reason: str) -> None:
         body = {"service": wish.service, "version": version, "commit": wish.commit, "folder": wish.folder}
@@ -363,7 +380,12 @@ class Reconciler:
         try:
             work()
         except InterlockError as error:
-            _log.warning("could not %s: %s", what, error)
+            # A dead remote fails at every turn: said once until it says something else.
+            if self._said.get(what) != str(error):
+                _log.warning("could not %s: %s", what, error)
+            self._said[what] = str(error)
+        else:
+            self._said.pop(what, None)
 
 
 def _next(rollout: Rollout, done: int) -> Effect | None:
