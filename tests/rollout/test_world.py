@@ -376,7 +376,7 @@ def test_the_story_tells_states_looks_and_times() -> None:
     world = settled()
     world.release("1.1.0")
     world.finish()
-    told = view.story(view.read(world.store), "last")
+    told = view.story(view.read(world.store, looks=True), "last")
     assert [each["state"] for each in told["states"] if each["state"] != "loading"][-3:] == [
         "promoting",
         "watching",

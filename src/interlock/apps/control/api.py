@@ -99,7 +99,7 @@ class _Api:
 
     async def rollout(self, request: Request) -> Response:
         """One rollout's story."""
-        events = await run_in_threadpool(view.read, self._store)
+        events = await run_in_threadpool(view.read, self._store, True)
         return JSONResponse(view.story(events, request.path_params["id"]))
 
     async def abort(self, request: Request) -> Response:

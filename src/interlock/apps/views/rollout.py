@@ -19,13 +19,14 @@ from interlock.rollout.values import Outcome, Rollout
 from interlock.trust.event import Event
 from interlock.trust.ports import EventStore
 
-TYPES = (*journal.ENTRIES, journal.LOOKS, "release.refused")
+TYPES = (*journal.ENTRIES, "release.refused")
 
 
-def read(store: EventStore) -> list[Event]:
-    """Every event that these views fold."""
+def read(store: EventStore, looks: bool = False) -> list[Event]:
+    """Every event that these views fold; a `story` needs the looks, of which there are many, too."""
+    types = (*TYPES, journal.LOOKS) if looks else TYPES
     found: list[Event] = []
-    while page := store.after(found[-1].id if found else 0, TYPES):
+    while page := store.after(found[-1].id if found else 0, types):
         found += page
     return found
 
