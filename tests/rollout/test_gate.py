@@ -27,7 +27,8 @@ from interlock.rollout.manifest import parse
 from interlock.rollout.propose import Model, manifests, scaffold
 from interlock.rollout.values import Target
 from interlock.trust.admission import TrustRoot, verify
-from interlock.trust.log import LogWriter, verify_folder
+from interlock.trust.fsck import verify_folder
+from interlock.trust.log import LogWriter
 from interlock.trust.memory import MemoryEventStore
 from interlock.trust.sshsig import public_line, sign
 from interlock.trust.statement import Statement, statement_bytes

@@ -5,21 +5,24 @@ Layout: `checkpoint` (a signed note), `tile/<L>/<N>[.p/<W>]` (up to 256 hashes),
 
 Contract. `append` returns when the entries are *durable*: their bundles, the hash tiles and last the
 checkpoint that covers them are fsynced, as are the folders that name them. Paths other than
-`checkpoint` are written once; other bytes under an existing name are an IntegrityError. A crash
-leaves files beyond the checkpoint at most: the next append writes the same bytes again, or, if
-those entries never got an index, other entries under names that no checkpoint has covered (they
-are replaced). The writer recomputes the root when it opens, and never signs a smaller tree.
+`checkpoint` are written once; other bytes under an existing name are an IntegrityError, also beyond
+the checkpoint: indexes are durable before files are, so a crash's remainder holds the same bytes
+(or, torn, their beginning), and anything else means that an older checkpoint was put back. The
+writer recomputes the root when it opens, and never signs a tree that does not extend the last one
+it knows. A lock on `.lock` keeps other writers out while one appends.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from interlock.base.errors import IntegrityError, UsageError
+from interlock.base.errors import IntegrityError, UnreachableError, UsageError
 from interlock.base.files import write_atomic
 from interlock.trust import proof
 from interlock.trust.event import MAX_ENTRY_BYTES
@@ -29,6 +32,7 @@ from interlock.trust.note import Checkpoint, Signer, Verifier, open_checkpoint
 WIDTH = 256
 _EMPTY_ROOT = hashlib.sha256(b"").digest()
 CHECKPOINT = "checkpoint"
+LOCK = ".lock"
 
 
 def tile_path(level: int | str, index: int, width: int = WIDTH) -> str:
@@ -160,40 +164,75 @@ def read_note(folder: Path) -> str:
 
 
 class LogWriter:
-    """The one writer of a log. Not safe to share; the sequencer's lease keeps others out.
+    """Writes a log. One thread at a time; other processes are kept out by a lock and noticed.
 
     Args:
         folder: the log's folder; made when missing.
         signer: signs checkpoints; its name is the origin.
+        write: replaces a file durably; tests hand in one that fails.
+
+    Raises:
+        IntegrityError: the tiles do not give the checkpoint's root, or the checkpoint is gone.
     """
 
-    def __init__(self, folder: Path, signer: Signer) -> None:
+    def __init__(self, folder: Path, signer: Signer, write: Callable[[Path, bytes], None] = write_atomic) -> None:
         self._folder = folder
         self._signer = signer
+        self._replace = write
         self._levels: list[list[bytes]] = [[]]
         self._entries: list[bytes] = []
+        self._note = ""
         self.checkpoint = Checkpoint(signer.name, 0, _EMPTY_ROOT)
-        if (folder / CHECKPOINT).exists():
-            self._resume()
-        else:
-            self._sign()
+        folder.mkdir(parents=True, exist_ok=True)
+        with self._alone():
+            if (folder / CHECKPOINT).exists():
+                self._load()
+            elif (folder / "tile").exists():
+                raise IntegrityError("the log has tiles and no checkpoint", "keep the folder; restore the checkpoint")
+            else:
+                self._sign()
 
-    def _resume(self) -> None:
-        reader = LogReader.open(self._folder, self._signer.verifier)
-        self.checkpoint = reader.checkpoint
-        size = self.checkpoint.size
-        self._levels = []
-        level = 0
-        while size >> 8 * level or not level:
-            number, width = divmod(size >> 8 * level, WIDTH)
-            data = reader.tile(level, number) if width else b""
-            self._levels.append([data[at : at + 32] for at in range(0, len(data), 32)])
-            level += 1
-        self._entries = list(reader.entries(size - size % WIDTH))
-        if [leaf_hash(entry) for entry in self._entries] != self._levels[0] or self._root() != self.checkpoint.root:
+    def refresh(self) -> None:
+        """Take in what another process appended since; cheap when nobody did.
+
+        Raises:
+            IntegrityError: the folder's tree does not extend the one this writer knows.
+        """
+        if read_note(self._folder) == self._note:
+            return
+        before = self.checkpoint
+        with self._alone():
+            self._load()
+        if self.size < before.size:
+            raise IntegrityError("an older checkpoint was put back", "keep the folder; restore the log from its mirror")
+        if before.size:
+            path = self.reader().consistency(before.size)
+            proof.verify_consistency((before.size, self.size), (before.root, self.checkpoint.root), path)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        handle = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
+
+    def _load(self) -> None:
+        note = read_note(self._folder)
+        reader = LogReader(self._folder, open_checkpoint(note, self._signer.verifier))
+        size = reader.checkpoint.size
+        levels: list[list[bytes]] = []
+        while size >> 8 * len(levels) or not levels:
+            number, width = divmod(size >> 8 * len(levels), WIDTH)
+            data = reader.tile(len(levels), number) if width else b""
+            levels.append([data[at : at + 32] for at in range(0, len(data), 32)])
+        entries = list(reader.entries(size - size % WIDTH))
+        if [leaf_hash(entry) for entry in entries] != levels[0] or _root(levels) != reader.checkpoint.root:
             raise IntegrityError(
                 "the log's tiles do not give the root of its checkpoint", "keep the folder; restore it from the mirror"
             )
+        self._note, self.checkpoint, self._levels, self._entries = note, reader.checkpoint, levels, entries
 
     @property
     def size(self) -> int:
@@ -209,29 +248,36 @@ class LogWriter:
 
         Raises:
             UsageError: an entry is longer than 65,535 bytes.
-            IntegrityError: the folder holds other bytes under this checkpoint's names.
+            IntegrityError: the folder holds other bytes under a name that is to be written.
+            UnreachableError: another process appended since; `refresh` first.
         """
         if any(len(entry) > MAX_ENTRY_BYTES for entry in entries):
             raise UsageError("a log entry is longer than 65,535 bytes", "log the evidence's digest instead")
         if not entries:
             return self.checkpoint
-        before = self.checkpoint, [list(level) for level in self._levels], list(self._entries)
-        try:
-            size = self.size
-            for entry in entries:
-                self._entries.append(entry)
-                size += 1
-                self._add(0, leaf_hash(entry), size)
-                if size % WIDTH == 0:
-                    self._write(tile_path("entries", size // WIDTH - 1), pack_entries(self._entries))
-                    self._entries = []
-            self._write_partials(size)
-            self.checkpoint = Checkpoint(self._signer.name, size, self._root())
-            self._sign()
-        except BaseException:
-            self.checkpoint, self._levels, self._entries = before
-            raise
+        with self._alone():
+            if read_note(self._folder) != self._note:
+                raise UnreachableError("another process wrote to the log", "refresh and append again")
+            before = self.checkpoint, [list(level) for level in self._levels], list(self._entries)
+            try:
+                self._extend(entries)
+            except BaseException:
+                self.checkpoint, self._levels, self._entries = before
+                raise
         return self.checkpoint
+
+    def _extend(self, entries: Sequence[bytes]) -> None:
+        size = self.size
+        for entry in entries:
+            self._entries.append(entry)
+            size += 1
+            self._add(0, leaf_hash(entry), size)
+            if size % WIDTH == 0:
+                self._write(tile_path("entries", size // WIDTH - 1), pack_entries(self._entries))
+                self._entries = []
+        self._write_partials(size)
+        self.checkpoint = Checkpoint(self._signer.name, size, _root(self._levels))
+        self._sign()
 
     def _add(self, level: int, node: bytes, size: int) -> None:
         if level == len(self._levels):
@@ -253,78 +299,28 @@ class LogWriter:
 
     def _write(self, path: str, data: bytes) -> None:
         target = self._folder / path
-        # Every path written here lies beyond the checkpoint: what stands there is a crash's remainder.
-        if not target.exists() or target.read_bytes() != data:
-            write_atomic(target, data)
-
-    def _root(self) -> bytes:
-        tail: list[bytes] = []
-        for hashes in self._levels:
-            nodes = hashes + tail
-            tail = [root_of(nodes)] if nodes else []
-        return tail[0] if tail else _EMPTY_ROOT
+        try:
+            there = target.read_bytes()
+        except FileNotFoundError:
+            there = b""
+        if there == data:
+            return
+        if not data.startswith(there):
+            raise IntegrityError(
+                f"{path} of the log holds other bytes", "an older checkpoint was put back: restore the log's mirror"
+            )
+        self._replace(target, data)
 
     def _sign(self) -> None:
-        write_atomic(self._folder / CHECKPOINT, self._signer.sign(self.checkpoint.to_text()).encode())
+        note = self._signer.sign(self.checkpoint.to_text())
+        self._replace(self._folder / CHECKPOINT, note.encode())
+        self._note = note
 
 
-@dataclass
-class Report:
-    """What an offline verification found.
-
-    Attributes:
-        entries: entries under the checkpoint.
-        root: of the checkpoint, hexadecimal.
-        errors: everything that does not hold, in words.
-    """
-
-    entries: int = 0
-    root: str = ""
-    errors: list[str] = field(default_factory=list)
-
-    @property
-    def verified(self) -> bool:
-        """Whether everything holds."""
-        return not self.errors
-
-
-def verify_folder(folder: Path, vkey: str) -> Report:
-    """Verify a copied log with the public key alone: signature, every entry, every tile, the root.
-
-    Raises:
-        UsageError: the key is malformed.
-    """
-    report = Report()
-    verifier = Verifier.parse(vkey)
-    try:
-        reader = LogReader.open(folder, verifier)
-    except IntegrityError as error:
-        report.errors.append(str(error))
-        return report
-    report.entries, report.root = reader.checkpoint.size, reader.checkpoint.root.hex()
-    try:
-        level = [leaf_hash(entry) for entry in reader.entries()]
-    except IntegrityError as error:
-        report.errors.append(str(error))
-        return report
-    if root_of(level) != reader.checkpoint.root:
-        report.errors.append("the entries do not give the root of the checkpoint")
-    number = 0
-    while level:
-        report.errors += _odd_tiles(reader, number, level)
-        level = [root_of(level[at : at + WIDTH]) for at in range(0, len(level) // WIDTH * WIDTH, WIDTH)]
-        number += 1
-    return report
-
-
-def _odd_tiles(reader: LogReader, level: int, hashes: list[bytes]) -> list[str]:
-    found = []
-    for number in range(-(-len(hashes) // WIDTH)):
-        try:
-            data = reader.tile(level, number)
-        except IntegrityError as error:
-            found.append(str(error))
-            continue
-        if data != b"".join(hashes[number * WIDTH : (number + 1) * WIDTH]):
-            found.append(f"tile {level}/{number} does not hold the hashes of its entries")
-    return found
+def _root(levels: Sequence[list[bytes]]) -> bytes:
+    """The root over the right edge of the tiles, which holds all that is needed."""
+    tail: list[bytes] = []
+    for hashes in levels:
+        nodes = hashes + tail
+        tail = [root_of(nodes)] if nodes else []
+    return tail[0] if tail else _EMPTY_ROOT

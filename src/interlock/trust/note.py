@@ -24,6 +24,7 @@ from interlock.base.errors import IntegrityError, UsageError
 _ED25519 = b"\x01"
 _DASH = "— "
 MAX_NOTE = 1_000_000
+_MAX_DIGITS = 19  # of a size: a uint64 has at most 20, and 2^63 entries are more than there will ever be
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ class Checkpoint:
             root = base64.b64decode(encoded, validate=True)
         except (ValueError, binascii.Error) as error:
             raise IntegrityError("not a checkpoint", "restore the file") from error
-        canonical = size.isascii() and size.isdigit() and str(int(size)) == size
+        canonical = len(size) <= _MAX_DIGITS and size.isascii() and size.isdigit() and str(int(size)) == size
         if not origin or not canonical or len(root) != 32 or lines[-1]:
             raise IntegrityError("not a checkpoint", "restore the file")
         return cls(origin, int(size), root)

@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 def verify(folder: _Folder = None, vkey: _Key = None, output: Output = "table") -> None:
     """Check signature, entries, tiles and root with the public key alone. Exit code 1: it does not hold."""
     from interlock.apps.views import audit as views
-    from interlock.trust.log import verify_folder
+    from interlock.trust.fsck import verify_folder
 
     place, key = _places(folder, vkey)
     found = views.verified(verify_folder(place, key))

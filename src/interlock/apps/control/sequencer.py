@@ -45,10 +45,11 @@ class Sequencer:
         """Integrate what there is; the number of events that got into the log.
 
         Raises:
-            IntegrityError: database and log contradict each other.
+            IntegrityError: database and log contradict each other, or an older log was put back.
         """
         if self._store.lease(LEASE, self._holder, self._clock.now_ns(), LEASE_NS) is None:
             return 0
+        self._log.refresh()
         if not self._checked:
             self._replay()
             self._checked = True

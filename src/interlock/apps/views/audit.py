@@ -8,7 +8,8 @@ from typing import Any
 
 from interlock.base.clock import rfc3339
 from interlock.trust.event import parse_entry
-from interlock.trust.log import LogReader, Report
+from interlock.trust.fsck import Report
+from interlock.trust.log import LogReader
 from interlock.trust.note import Verifier
 
 
