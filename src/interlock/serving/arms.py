@@ -62,9 +62,10 @@ class Lane:
             await asyncio.wait([self._running])
         loop = asyncio.get_running_loop()
         self._since = self._clock.monotonic_ns()
-        self._running = loop.run_in_executor(self._pool, call, model, vectors, self._clock)
-        done, _ = await asyncio.wait([self._running], timeout=deadline_s)
-        return self._running.result() if done else None
+        # Another caller may put its own call there while this one waits.
+        running = self._running = loop.run_in_executor(self._pool, call, model, vectors, self._clock)
+        done, _ = await asyncio.wait([running], timeout=deadline_s)
+        return running.result() if done else None
 
     def close(self) -> None:
         """Let the thread end after its current call."""
