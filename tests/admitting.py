@@ -44,7 +44,9 @@ class Office:
             }
         )
 
-    def sign(self, subject: Subject, role: str, person: str = "", expires_ns: int = 0, decision: str = "approve") -> Signed:
+    def sign(
+        self, subject: Subject, role: str, person: str = "", expires_ns: int = 0, decision: str = "approve"
+    ) -> Signed:
         """One signed statement."""
         who = person or NAMES[role]
         expires = expires_ns or NOW_NS + 86_400 * NS_PER_S
