@@ -41,15 +41,18 @@ def write_transactions(path: Path, parts: Iterable[Columns]) -> int:
     writer: Any = None
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            for part in parts:
-                table = _table(part)
-                if writer is None:
-                    writer = _writer(kind, file, table.schema)
-                writer.write_table(table)
-                rows += table.num_rows
+            try:
+                for part in parts:
+                    table = _table(part)
+                    if writer is None:
+                        writer = _writer(kind, file, table.schema)
+                    writer.write_table(table)
+                    rows += table.num_rows
+            finally:
+                if writer is not None:
+                    writer.close()
             if writer is None:
                 raise UsageError("no transactions to write", "ask for at least one day")
-            writer.close()
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
