@@ -17,7 +17,7 @@ STARTING, SERVING, LEAVING = "starting", "serving", "leaving"
 # (state, event) -> (state after, what to do). None: the worker is forgotten.
 TRANSITIONS: dict[tuple[str, str], tuple[str | None, tuple[str, ...]]] = {
     (STARTING, "ready"): (SERVING, ("serve",)),
-    (STARTING, "late"): (LEAVING, ("kill",)),
+    (STARTING, "late"): (LEAVING, ("spawn", "kill")),
     (STARTING, "ended"): (None, ("spawn",)),
     (STARTING, "stop"): (LEAVING, ("terminate",)),
     (SERVING, "silent"): (LEAVING, ("spawn", "kill")),
