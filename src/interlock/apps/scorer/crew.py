@@ -15,9 +15,9 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from interlock.base.clock import Clock
+from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import InterlockError, UnreachableError
 from interlock.decision.admin import Frames, error_of
 from interlock.serving import fleet
@@ -26,7 +26,10 @@ from interlock.serving.options import ServingOptions
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 0.5
-"""Between two starts, so that a worker that cannot start does not spin."""
+"""Before a worker that ended unready is replaced, so that one that cannot start does not spin."""
+_OWN_STALL_NS = NS_PER_S
+_LAST_WORDS_S = 5.0
+"""How long the last reports of an ended worker are read."""
 
 
 @dataclass
@@ -53,7 +56,12 @@ class Crew:
         clock: for silence.
         prepare: loads and routes what a new worker needs before it is ready.
         heard: told of every report, with what the worker had reported before.
+        gone: told once that a worker has ended and everything it said has been heard.
         page: the metrics page.
+
+    Attributes:
+        changes: held while a worker is made ready, so that a change that waits for the serving
+            workers can miss none: a worker is ready before the change, or is prepared after it.
     """
 
     def __init__(
@@ -62,14 +70,18 @@ class Crew:
         clock: Clock,
         prepare: Callable[[Member], Awaitable[None]],
         heard: Callable[[Member, Report], None],
+        gone: Callable[[Member], None],
         page: Callable[[], str],
     ) -> None:
         self.members: dict[str, Member] = {}
+        self.changes = asyncio.Lock()
         self._options = options
         self._clock = clock
         self._prepare = prepare
         self._heard = heard
+        self._gone = gone
         self._page = page
+        self._checked_ns = clock.monotonic_ns()
         self._numbers = itertools.count(1)
         self._names = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,7 +105,8 @@ class Crew:
         members = list(self.members.values())
         for member in members:
             self._event(member, "stop")
-        patience = self._options.lag_s + self._options.drain_s + self._options.linger_s + self._options.held_s + 2
+        options = self._options
+        patience = options.lag_s + options.drain_s + options.linger_s + options.held_s + options.hang_s + 3
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 await asyncio.gather(*(member.process.wait() for member in members))
@@ -105,6 +118,10 @@ class Crew:
     def check(self) -> None:
         """Notice who is late or silent; called several times a second."""
         now = self._clock.monotonic_ns()
+        slept, self._checked_ns = now - self._checked_ns > _OWN_STALL_NS, now
+        if slept:  # This process stood still: what the workers said meanwhile is not read yet.
+            for member in self.members.values():
+                member.worker = replace(member.worker, heard_ns=now)
         for member in list(self.members.values()):
             event = fleet.overdue(member.worker, now, self._options.start_s, self._options.silence_s)
             if event:
@@ -186,21 +203,21 @@ class Crew:
         now = self._clock.monotonic_ns()
         member = Member(fleet.Worker(name, fleet.STARTING, now, now), process, writer)
         self.members[name] = member
-        self._go(self._listen(member, reader))
+        listening = self._go(self._listen(member, reader))
         self._go(self._bring_up(member))
         await process.wait()
+        # Its last counts may still be on their way: the socket ends after them.
+        await asyncio.wait([listening], timeout=_LAST_WORDS_S)
         self._ended(member)
 
     async def _bring_up(self, member: Member) -> None:
         try:
-            await self._prepare(member)
-            if member.worker.state != fleet.STARTING:
-                return
-            await self.ask(member, Serve, self._options.start_s)
-            member.worker = fleet.Worker(
-                member.worker.name, member.worker.state, member.worker.since_ns, self._clock.monotonic_ns()
-            )
-            self._event(member, "ready")
+            async with self.changes:
+                await self._prepare(member)
+                if member.worker.state == fleet.STARTING:
+                    await self.ask(member, Serve, self._options.start_s)
+                if member.worker.state == fleet.STARTING:
+                    self._event(member, "ready")
         except UnreachableError:
             _log.warning("worker %s ended before it was ready", member.worker.name)
         except InterlockError:
@@ -210,6 +227,7 @@ class Crew:
 
     def _ended(self, member: Member) -> None:
         self.members.pop(member.worker.name, None)
+        self._gone(member)
         member.writer.close()
         for answer in member.waiting.values():
             if not answer.done():
@@ -219,12 +237,13 @@ class Crew:
         self._event(member, "ended")
 
     def _event(self, member: Member, event: str) -> None:
+        served = member.worker.state != fleet.STARTING
         after, actions = fleet.apply(member.worker, event, self._clock.monotonic_ns())
         if after is not None:
             member.worker = after
         for action in actions:
             if action == "spawn":
-                self._go(self._spawn(_PAUSE_S if event == "ended" and member.report is None else 0.0))
+                self._go(self._spawn(0.0 if served else _PAUSE_S))
             elif action in ("kill", "terminate"):
                 with contextlib.suppress(ProcessLookupError):
                     member.process.send_signal(signal.SIGKILL if action == "kill" else signal.SIGTERM)
@@ -238,7 +257,7 @@ class Crew:
 
     def _word(self, member: Member, word: Answer | Report | AskMetrics) -> None:
         now = self._clock.monotonic_ns()
-        member.worker = fleet.Worker(member.worker.name, member.worker.state, member.worker.since_ns, now)
+        member.worker = replace(member.worker, heard_ns=now)
         if isinstance(word, Answer):
             waiting = member.waiting.get(word.number)
             if waiting is not None and not waiting.done():
@@ -252,7 +271,8 @@ class Crew:
                 _log.error("worker %s has a model call that hangs", member.worker.name)
                 self._event(member, "hung")
 
-    def _go(self, work: Awaitable[None]) -> None:
+    def _go(self, work: Awaitable[None]) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task

@@ -4,7 +4,7 @@ Contract. It decides nothing about transactions. A retreat is in the fence befor
 happens, and on the disk before `Done`; it needs no worker. A table is acknowledged when every
 serving worker routes by it. When the lease of an unsettled table lapses, or its candidate passes a
 ceiling, the supervisor goes back by itself. All state changes happen on its one event loop;
-`changes` orders those that wait for workers.
+`Crew.changes` orders those that wait for workers.
 """
 
 from __future__ import annotations
@@ -58,8 +58,7 @@ class Supervisor:
         self._services = shelf.read(self._folder)
         self._wanted: dict[str, tuple[str, str]] = {}
         self._loaded: set[str] = set()
-        self._changes = asyncio.Lock()
-        self._crew = Crew(self._options, self._clock, self._prepare, self._heard, self.page)
+        self._crew = Crew(self._options, self._clock, self._prepare, self._heard, self._gone, self.page)
         self._checks = rows.repository(settings, self._clock)
         limits = Limits(self._options.trial_s, int(self._options.trial_s), self._options.trial_mb)
         self._trials = Trials(COMMAND, limits)
@@ -67,7 +66,6 @@ class Supervisor:
         self._arms: dict[tuple[str, str, str], ArmCounts] = {}
         self._versions: dict[str, str] = {}
         self._retired: list[Totals] = []
-        self._known: dict[str, Member] = {}
         self._unready: set[str] = set()
         self._stop = asyncio.Event()
         for name, service in self._services.items():
@@ -118,7 +116,8 @@ class Supervisor:
             report = tried.flat()
             prewarm = asyncio.create_task(self._trials.prewarm())
             prewarm.add_done_callback(lambda task: task.exception())
-        self._wanted[bundle] = service, folder
+        async with self._crew.changes:
+            self._wanted[bundle] = service, folder
         try:
             workers = await self._crew.ask_all(
                 lambda number: LoadModel(number, service, bundle, folder), self._options.load_s + 1
@@ -133,7 +132,7 @@ class Supervisor:
     async def install(self, table: RouteTable) -> int:
         """Route by a table in every worker; the number of workers."""
         table.validate()
-        async with self._changes:
+        async with self._crew.changes:
             service = self._service(table.service)
             self._refuse_older(service.table, table)
             if not table.bundles <= self._loaded:
@@ -153,7 +152,7 @@ class Supervisor:
 
     async def unload(self, bundle: str) -> None:
         """Forget a bundle in every worker."""
-        async with self._changes:
+        async with self._crew.changes:
             for name, service in self._services.items():
                 if service.table is not None and bundle in service.table.bundles:
                     raise RefusedError(f"the table of {name} still names it", "install another table first")
@@ -169,8 +168,9 @@ class Supervisor:
             return
         self._fence.set_latch(service.slot, True)
         epoch, generation = service.table.order if service.table else (0, 0)
-        service.latch = Latch(latch, reason, actor, at_ns, epoch, generation)
-        shelf.write_latch(self._folder, name, service.latch)
+        held = Latch(latch, reason, actor, at_ns, epoch, generation)
+        shelf.write_latch(self._folder, name, held)
+        service.latch = held  # Not before it is durable: whoever asks again after a failure must not hear `Done`.
         _log.warning("%s retreated: %s (%s)", name, reason, actor)
 
     def renew(self, name: str, epoch: int, generation: int) -> None:
@@ -216,22 +216,21 @@ class Supervisor:
     # --- workers ------------------------------------------------------------------------------
 
     async def _prepare(self, member: Member) -> None:
-        """Give a new worker everything that is loaded and routed."""
-        async with self._changes:
-            for bundle, (service, folder) in list(self._wanted.items()):
-                try:
-                    await self._crew.ask(member, _load(service, bundle, folder), self._options.load_s + 1)
-                    self._loaded.add(bundle)
-                except UnreachableError:
-                    raise
-                except Exception:
-                    _log.exception("a new worker cannot load a bundle of %s", service)
-                    self._unready.add(service)
-            for name, each in self._services.items():
-                if each.table is not None and each.table.bundles <= self._loaded:
-                    await self._crew.ask(member, _install(each.slot, each.table), _ORDER_S)
-                elif each.table is not None:
-                    self._unready.add(name)
+        """Give a new worker everything that is loaded and routed; the crew holds `changes`."""
+        for bundle, (service, folder) in list(self._wanted.items()):
+            try:
+                await self._crew.ask(member, _load(service, bundle, folder), self._options.load_s + 1)
+                self._loaded.add(bundle)
+            except UnreachableError:
+                raise
+            except Exception:
+                _log.exception("a new worker cannot load a bundle of %s", service)
+        for name, each in self._services.items():
+            if each.table is not None and each.table.bundles <= self._loaded:
+                # A worker that lacks what others have is refused here, and another is started.
+                await self._crew.ask(member, _install(each.slot, each.table), _ORDER_S)
+            elif each.table is not None:
+                self._unready.add(name)
 
     def _heard(self, member: Member, report: Report) -> None:
         old = member.report.counts if member.report else None
@@ -240,31 +239,32 @@ class Supervisor:
             name = service, arm, self._versions.get(key, arm)
             self._arms[name] = self._arms[name].plus(grown) if name in self._arms else grown
 
-    def _retire(self, members: set[str]) -> None:
-        """Keep the totals of workers that have ended."""
-        for name, member in list(self._known.items()):
-            if name not in members:
-                del self._known[name]
-                if member.report is not None:
-                    self._retired = [metrics.plus([*self._retired, member.report.totals])]
+    def _gone(self, member: Member) -> None:
+        """Keep the totals of a worker that has ended: what is cumulative never falls."""
+        if member.report is not None:
+            self._retired = [metrics.plus([*self._retired, member.report.totals])]
 
     async def _beat(self) -> None:
         while True:
-            self._crew.check()
-            self._retire(set(self._crew.members))
-            self._known |= self._crew.members
-            self._fence.set_ready(self._is_ready())
-            now = self._clock.monotonic_ns()
-            for name, service in self._services.items():
-                deadline = self._fence.deadline(service.slot)
-                if deadline and now >= deadline and service.latch is None:
-                    self._go_back(name, "the lease of the rollout lapsed")
-            live = [member.report.counts for member in self._crew.serving if member.report is not None]
-            for name, reason in self._ceiling.look(now, live):
-                held = self._services.get(name)
-                if held is not None and held.table is not None and not held.table.settled:
-                    self._go_back(name, reason)
+            try:
+                self._crew.check()
+                self._fence.set_ready(self._is_ready())
+                self._watch(self._clock.monotonic_ns())
+            except Exception:  # a full disk, say: the next beat must come all the same
+                _log.exception("a beat failed")
             await asyncio.sleep(_BEAT_S)
+
+    def _watch(self, now: int) -> None:
+        """Go back where a lease lapsed or a candidate is over a ceiling."""
+        for name, service in self._services.items():
+            deadline = self._fence.deadline(service.slot)
+            if deadline and now >= deadline and service.latch is None:
+                self._go_back(name, "the lease of the rollout lapsed")
+        live = [member.report.counts for member in self._crew.serving if member.report is not None]
+        for name, reason in self._ceiling.look(now, live):
+            held = self._services.get(name)
+            if held is not None and held.table is not None and not held.table.settled:
+                self._go_back(name, reason)
 
     async def _seal_regularly(self) -> None:
         while True:
