@@ -136,6 +136,11 @@ class Pipeline:
         self._route = route
         self._drop_drained()
 
+    async def idle(self) -> None:
+        """Wait until nothing is under way: queued, deciding, or scored beside."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks))
+
     def routes(self) -> list[Route]:
         """Every route whose counts are reported, oldest first: in use, or drained a moment ago."""
         now = self._around.clock.monotonic_ns()

@@ -181,7 +181,9 @@ class Tick:
             row, result = self._rows[index], self._results[index]
             flags = flag | (record.RESUMED if row.resumed else 0) | (record.RETREATED if self.retreated else 0)
             made = self._record(row, result, side, (score, decision, vectors[index].tobytes()))
-            made = _with(made, degraded=flags, model_ns=called.model_ns, batch=size, propensity=share.side.arm.share)
+            made = _with(
+                made, degraded=flags, model_ns=called.model_ns, batch=size, propensity=self._propensity(share.side)
+            )
             self._add(row, made, share.side, self._groups[index], True)
             self.comparable.append((index, score, decision))
 
@@ -195,11 +197,15 @@ class Tick:
         """The service's constant rule answers; `chosen` is the arm that should have, and why it did not."""
         place, side = self.route.owner(row.inputs[self.route.table.sticky])
         flags = record.FALLBACK | (chosen[1] if chosen else 0)
-        flags |= record.STORE_DOWN if result is None else 0
+        flags |= (record.STORE_DOWN if result is None else 0) | (record.RETREATED if self.retreated else 0)
         made = self._record(row, result, None, (None, self.route.table.fallback["decision"], b""))
-        made = _with(made, degraded=flags, propensity=side.arm.share if side else 1.0)
+        made = _with(made, degraded=flags, propensity=self._propensity(side))
         where = counts.group_of(place) if group is None else group
         self._add(row, made, chosen[0] if chosen else side, where, result is not None)
+
+    def _propensity(self, side: Side | None) -> float:
+        """The share of entities that are answered like this one; all of them once retreated."""
+        return 1.0 if side is None or self.retreated else side.arm.share
 
     def _record(
         self, row: Row, result: TripResult | None, side: Side | None, found: tuple[float | None, str, bytes]

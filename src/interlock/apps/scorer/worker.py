@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import ctypes
 import logging
 import os
@@ -56,6 +57,7 @@ from interlock.wiring import scorer as rows
 
 _log = logging.getLogger(__name__)
 _SWEEP_S = 0.5
+_LAST_WORDS_S = 1.0
 
 
 class Worker:
@@ -108,10 +110,19 @@ class Worker:
         # Ready says no already; keep accepting until those who route to us have seen it.
         await asyncio.sleep(self._settings.scoring.lag_s)
         await self._server.stop()
+        # A client may be gone before its decision is made: that is recorded and counted all the same.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.scoring.hang_s):
+                for pipeline in self.pipelines.values():
+                    await pipeline.idle()
         self._recorder.close()
-        self._send(self._state())
         reporting.cancel()
         listening.cancel()
+        self._send(self._state())
+        self._writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORDS_S):
+                await self._writer.wait_closed()
         await store.close()
 
     def ready(self) -> bool:
@@ -130,14 +141,16 @@ class Worker:
 
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         frames = Frames()
-        while data := await reader.read(65_536):
-            for body in frames.feed(data):
-                order = orders.decode(body)
-                if isinstance(order, LoadModel):
-                    self._spawn(self._load(order))
-                else:
-                    self._obey(order)
-        self._leave.set()
+        try:
+            while data := await reader.read(65_536):
+                for body in frames.feed(data):
+                    order = orders.decode(body)
+                    if isinstance(order, LoadModel):
+                        self._spawn(self._load(order))
+                    else:
+                        self._obey(order)
+        finally:
+            self._leave.set()
 
     async def _load(self, order: LoadModel) -> None:
         try:
@@ -176,6 +189,10 @@ class Worker:
             self._send(Answer(order.number))
         except InterlockError as error:
             self._send(Answer(order.number, failed(error)))
+        except Exception as error:  # the next order must be heard all the same
+            _log.exception("an order could not be carried out")
+            why = f"the worker failed ({type(error).__name__})"
+            self._send(Answer(order.number, Failed("unreachable", why, "read run/scorer.log, then try again")))
 
     def _install(self, order: InstallTable) -> None:
         if self._around is None:
