@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import threading
+from pathlib import Path
+
+from tests.failures.load import Load, transaction
+from tests.failures.scorer_home import get, predict, scorer_home, until
+
+
+class Kept(Load):
+    """A load that remembers which transactions it sent."""
+
+    def __init__(self, url: str, rate: float, threads: int) -> None:
+        super().__init__(url, rate, threads)
+        self.names: set[str] = set()
+
+    def _one(self, connection: http.client.HTTPConnection, name: str, number: int) -> http.client.HTTPConnection:
+        self.names.add(name)
+        return super()._one(connection, name, number)
+
+    @property
+    def answered(self) -> set[str]:
+        """Those that got a prediction."""
+        return self.names - {line.split(":")[0] for line in self.failures}
+
+
+def test_a_killed_worker_loses_only_what_was_in_flight_in_it_and_is_replaced(tmp_path: Path) -> None:
+    threads = 6
+    with scorer_home(tmp_path) as home:
+        home.settle()
+        before = home.workers()
+        with Kept(home.url, rate=300, threads=threads) as load:
+            until(lambda: sum(load.answers.values()) > 200, "traffic runs")
+            os.kill(before[0], signal.SIGKILL)
+            until(lambda: len(set(home.workers()) - set(before)) == 1, "a replacement runs")
+            until(lambda: home.client.status().workers == 2, "the replacement serves")
+            done = sum(load.answers.values())
+            until(lambda: sum(load.answers.values()) > done + 200, "traffic goes on")
+            assert home.ready()
+        print(f"failed {len(load.failures)} of {load.sent}: {load.failures}")
+        # One unanswered request per connection at most: that is what was in flight in the worker.
+        assert len(load.failures) <= threads
+        missing = load.answered - set(home.recorded())
+        assert not missing
+        assert len(load.answered) == sum(load.answers.values()) > 400
+
+
+def test_counts_of_a_killed_worker_stay_in_the_metrics(tmp_path: Path) -> None:
+    def total() -> int:
+        page = get(home.connection(), "/metrics")[1].decode()
+        return sum(int(number) for number in re.findall(r"^fraud_prediction_requests_total{.*} (\d+)$", page, re.M))
+
+    with scorer_home(tmp_path) as home:
+        home.settle()
+        home.ask([f"a{number}" for number in range(60)])
+        until(lambda: total() == 60, "every answer is counted")
+        seen: list[int] = []
+        stop = threading.Event()
+        watcher = threading.Thread(target=lambda: [seen.append(total()) for _ in iter(stop.is_set, True)])
+        pid = home.workers()[0]
+        survivor = home.connection()
+        watcher.start()
+        try:
+            os.kill(pid, signal.SIGTERM)
+            until(lambda: pid not in home.workers(), "it has left")
+            until(lambda: home.client.status().workers == 2, "another serves")
+        finally:
+            stop.set()
+            watcher.join(30)
+        assert seen and min(seen) >= 60
+        assert predict(survivor, [transaction("after", 1)])[0] == 200
+
+
+def test_a_stalled_supervisor_does_not_kill_its_workers_when_it_wakes(tmp_path: Path) -> None:
+    with scorer_home(tmp_path, silence_s=1.5) as home:
+        home.settle()
+        before = set(home.workers())
+        assert home.process is not None
+        os.kill(home.process.pid, signal.SIGSTOP)
+        threading.Event().wait(3)
+        os.kill(home.process.pid, signal.SIGCONT)
+        assert home.client.status().workers == 2
+        threading.Event().wait(0.5)
+        assert set(home.workers()) == before
+        assert home.ready()
+
+
+def test_a_silent_worker_is_killed_and_replaced(tmp_path: Path) -> None:
+    with scorer_home(tmp_path, silence_s=1.5) as home:
+        home.settle()
+        pid = home.workers()[0]
+        os.kill(pid, signal.SIGSTOP)
+        until(lambda: pid not in home.workers(), "the silent one is gone")
+        until(lambda: home.client.status().workers == 2, "its replacement serves")
+        assert json.loads(predict(home.connection(), [transaction("x", 1)])[1])["predictions"][0]["score"] is not None
