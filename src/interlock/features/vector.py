@@ -43,8 +43,9 @@ def assemble(
     Raises:
         UsageError: shapes that do not fit.
     """
+    plan = _plan(feature_set)
     amounts = np.array([one["amount"] for one in inputs], dtype=np.float64)
-    columns = {c.source: [one.get(c.source) for one in inputs] for c in feature_set.columns if c.op in _REQUEST}
+    columns = {source: [one.get(source) for one in inputs] for source in plan.inputs}
     return assemble_columns(feature_set, columns, amounts, values, edge_ms)
 
 
@@ -59,31 +60,59 @@ def assemble_columns(
     count = len(amounts)
     if values.shape != (count, feature_set.value_count) or edge_ms.shape != (count,):
         raise UsageError("values or times do not fit the batch", "pass one row per transaction")
+    plan = _plan(feature_set)
     vectors = np.empty((count, feature_set.width), np.float32)
-    _fill_velocities(feature_set, values, vectors)
-    amount = np.asarray(amounts, np.float64)
-    for index, column in enumerate(feature_set.columns):
-        if column.op == "velocity":
-            continue
-        if column.op in _REQUEST:
-            vectors[:, index] = _REQUEST[column.op](column, inputs[column.source])
-        elif column.op in _CLOCK:
-            vectors[:, index] = _CLOCK[column.op](edge_ms)
-        else:
-            vectors[:, index] = _ratio(feature_set, column, amount, values)
+    vectors[:, plan.value_targets] = values if plan.values_in_order else values[:, plan.value_sources]
+    for index, column in plan.request:
+        vectors[:, index] = _REQUEST[column.op](column, inputs[column.source])
+    for index, column in plan.clock:
+        vectors[:, index] = _CLOCK[column.op](edge_ms)
+    if len(plan.ratio_targets):
+        vectors[:, plan.ratio_targets] = _ratios(plan, np.asarray(amounts, np.float64), values)
     return vectors
 
 
-def _fill_velocities(feature_set: FeatureSet, values: npt.NDArray[np.int64], vectors: npt.NDArray[np.float32]) -> None:
-    """All velocity columns in one copy."""
-    targets = [i for i, c in enumerate(feature_set.columns) if c.op == "velocity"]
-    sources = [feature_set.offset(c.source) for c in feature_set.columns if c.op == "velocity"]
-    if not targets:
-        return
-    if targets == list(range(targets[0], targets[0] + len(targets))) and sources == list(range(values.shape[1])):
-        vectors[:, targets[0] : targets[0] + len(targets)] = values
-    else:
-        vectors[:, targets] = values[:, sources]
+class _Plan:
+    """What a feature set's columns come to, worked out once: indexes for whole-block operations."""
+
+    def __init__(self, feature_set: FeatureSet) -> None:
+        placed = list(enumerate(feature_set.columns))
+        self.request = [(i, c) for i, c in placed if c.op in _REQUEST]
+        self.clock = [(i, c) for i, c in placed if c.op in _CLOCK]
+        self.inputs = tuple(dict.fromkeys(c.source for _, c in self.request))
+        velocity = [(i, feature_set.offset(c.source)) for i, c in placed if c.op == "velocity"]
+        targets, self.value_sources = [i for i, _ in velocity], [source for _, source in velocity]
+        self.values_in_order = self.value_sources == list(range(feature_set.value_count))
+        together = bool(targets) and targets == list(range(targets[0], targets[0] + len(targets)))
+        self.value_targets = slice(targets[0], targets[0] + len(targets)) if together else targets
+        ratios = [(i, c) for i, c in placed if c.op in ("amount_over_mean", "share")]
+        self.ratio_targets = np.array([i for i, _ in ratios], np.intp)
+        self.over_mean = np.array([c.op == "amount_over_mean" for _, c in ratios], bool)
+        # A mean's `source` names the sum; its count stands just before it.
+        self.upper = np.array([feature_set.offset(c.source) - (c.op == "amount_over_mean") for _, c in ratios], np.intp)
+        lower = [feature_set.offset(c.argument if c.op == "share" else c.source) for _, c in ratios]
+        self.lower = np.array(lower, np.intp)
+        self.defaults = np.array([float(c.default) for _, c in ratios])
+
+
+_PLANS: dict[str, _Plan] = {}
+
+
+def _plan(feature_set: FeatureSet) -> _Plan:
+    found = _PLANS.get(feature_set.digest)
+    if found is None:
+        found = _PLANS[feature_set.digest] = _Plan(feature_set)
+    return found
+
+
+def _ratios(plan: _Plan, amount: npt.NDArray[np.float64], values: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    upper = values.take(plan.upper, axis=1).astype(np.float64)
+    np.multiply(upper, amount[:, None], out=upper, where=plan.over_mean)
+    lower = values.take(plan.lower, axis=1)
+    out = np.empty_like(upper)
+    out[:] = plan.defaults
+    np.divide(upper, lower, out=out, where=lower > 0)
+    return out
 
 
 def _number(column: Column, found: Sequence[Any] | npt.NDArray[Any]) -> npt.NDArray[np.float64]:
@@ -104,20 +133,6 @@ def _hour(edge_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def _weekday(edge_ms: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return (edge_ms // _DAY_MS + _THURSDAY) % 7
-
-
-def _ratio(
-    feature_set: FeatureSet, column: Column, amount: npt.NDArray[np.float64], values: npt.NDArray[np.int64]
-) -> npt.NDArray[np.float64]:
-    at = feature_set.offset(column.source)
-    if column.op == "amount_over_mean":
-        # `source` names the sum; its count stands just before it.
-        upper, lower = amount * values[:, at - 1], values[:, at]
-    else:
-        upper, lower = values[:, at].astype(np.float64), values[:, feature_set.offset(column.argument)]
-    out = np.full(len(amount), float(column.default))
-    np.divide(upper, lower, out=out, where=lower > 0)
-    return out
 
 
 _REQUEST = {"input": _number, "equals": _equals}
