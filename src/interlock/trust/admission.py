@@ -29,6 +29,7 @@ from interlock.trust.statement import Subject
 from interlock.trust.tiers import TierPolicy
 
 SCHEMA = 1
+_ROOT_FIELDS = {"schema", "log", "witnesses", "people", "tiers", "environment"}
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,14 @@ class TrustRoot:
         witnesses: verifier keys of witnesses; may be empty until there are any.
         people: accepted digests of people files.
         tiers: accepted digests of tier policies.
+        environment: where these scorers serve: approvals for another one do not count here.
     """
 
     log: Verifier
     witnesses: tuple[Verifier, ...]
     people: frozenset[str]
     tiers: frozenset[str]
+    environment: str = "production"
 
     @classmethod
     def parse(cls, data: bytes) -> TrustRoot:
@@ -56,13 +59,14 @@ class TrustRoot:
         """
         try:
             given = json.loads(data)
-            if given["schema"] != SCHEMA or set(given) != {"schema", "log", "witnesses", "people", "tiers"}:
+            if given["schema"] != SCHEMA or set(given) != _ROOT_FIELDS or type(given["environment"]) is not str:
                 raise ValueError("another schema")
             return cls(
                 Verifier.parse(given["log"]),
                 tuple(Verifier.parse(each) for each in given["witnesses"]),
                 frozenset(digest_of_text(each) for each in given["people"]),
                 frozenset(digest_of_text(each) for each in given["tiers"]),
+                given["environment"],
             )
         except (ValueError, KeyError, TypeError) as error:
             raise UsageError("the trust root is malformed", "write it with `interlock release trust`") from error
@@ -76,6 +80,7 @@ class TrustRoot:
                 "witnesses": [each.to_text() for each in self.witnesses],
                 "people": sorted(self.people),
                 "tiers": sorted(self.tiers),
+                "environment": self.environment,
             }
         )
 
@@ -151,10 +156,15 @@ def verify(data: bytes, service: str, bundle: str, folder: str, root: TrustRoot)
         signed = [Signed(each["name"], _bytes(each["statement"]), each["signature"]) for each in body["statements"]]
         commit, admitted_ns = str(body["commit"]), int(body["admitted_ns"])
         index = _logged(document["log"], core_digest(body), admitted_ns, root)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
         raise IntegrityError("the admission file is malformed", "restore it from the controller") from error
+    if root.witnesses:
+        # Fail closed: until cosignatures can be checked, a root that asks for them admits nothing.
+        raise RefusedError("the trust root asks for witnesses, and there are no cosignatures", "remove the witnesses")
     if (subject.service, subject.bundle, subject.folder) != (service, bundle, folder):
         raise RefusedError("the admission is for another release", "admit this one: sign its folder's digest")
+    if subject.environment != root.environment:
+        raise RefusedError("the admission is for another environment", f"have it approved for {root.environment}")
     if digest_of(people) not in root.people:
         raise RefusedError("the people file is not accepted here", "accept it with `interlock release trust`")
     if digest_of(tiers) not in root.tiers or digest_of(tiers) != subject.policy:

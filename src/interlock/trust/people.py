@@ -11,16 +11,16 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from interlock.base.canonical import digest_of
-from interlock.base.clock import NS_PER_S
 from interlock.base.errors import RefusedError, UsageError
 from interlock.trust.sshsig import key_blob
 
 _ID = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _KEYS = {"id", "name", "emails", "roles", "keys", "revoked"}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _REMEDY = "correct people.json; see docs/adr/0007"
 
 
@@ -65,7 +65,7 @@ class People:
         """
         try:
             document = json.loads(data, object_pairs_hook=_no_duplicates)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError("people.json is no JSON", _REMEDY) from error
         if (
             not isinstance(document, dict)
@@ -151,4 +151,5 @@ def instant_ns(text: Any) -> int:
         raise UsageError("not a time", "write RFC 3339, such as 2026-12-31T00:00:00Z") from error
     if found.tzinfo is None:
         raise UsageError("a time without an offset", "write RFC 3339, such as 2026-12-31T00:00:00Z")
-    return int(found.timestamp() * 1_000_000) * (NS_PER_S // 1_000_000)
+    # Whole microseconds: a float of seconds would lose the last one.
+    return (found - _EPOCH) // timedelta(microseconds=1) * 1_000

@@ -80,8 +80,10 @@ def judge(signed: Iterable[Signed], people: People, policy: TierPolicy, subject:
         now_ns: the moment of judgement.
 
     Raises:
-        RefusedError: the service has no tier.
+        RefusedError: the service has no tier, or the release no author.
     """
+    if not subject.authors:
+        raise RefusedError("a release without a known author", "commit as somebody who is listed in people.json")
     roles = policy.tier(subject.service).roles
     counted: dict[str, Approval] = {}
     reasons: list[str] = []
@@ -89,14 +91,14 @@ def judge(signed: Iterable[Signed], people: People, policy: TierPolicy, subject:
     for each in sorted(signed, key=lambda one: one.name):
         try:
             statement, approval = _valid(each, people, subject, now_ns)
-            if approval.person in {other.person for other in counted.values()}:
-                raise RefusedError(f"{approval.person} signed in a second role", "another person must sign for it")
         except InterlockError as error:
             reasons.append(f"{each.name}: {error.message}")
             continue
         if statement.decision == "refuse":
             refused = True
             reasons.append(f"{approval.person} refused as {approval.role}: {statement.reason}")
+        elif approval.person in {other.person for other in counted.values() if other.role != approval.role}:
+            reasons.append(f"{each.name}: {approval.person} signed in a second role")
         elif approval.role in roles:
             counted.setdefault(approval.role, approval)
     missing = tuple(role for role in roles if role not in counted)

@@ -49,7 +49,11 @@ def accept(settings: Settings, verifier: Verifier, people: bytes, tiers: bytes) 
     path = settings.places.trust / "root.json"
     before = TrustRoot.parse(path.read_bytes()) if path.exists() else TrustRoot(verifier, (), frozenset(), frozenset())
     root = TrustRoot(
-        verifier, before.witnesses, before.people | {known_people.digest}, before.tiers | {known_tiers.digest}
+        verifier,
+        before.witnesses,
+        before.people | {known_people.digest},
+        before.tiers | {known_tiers.digest},
+        settings.rollout.environment,
     )
     write_atomic(path, root.to_bytes())
     return root
