@@ -38,7 +38,7 @@ demo: $(READY) ## The whole story on this machine: train, approve, release, roll
 test: test-unit test-process ## All tests: the pure set first, then those that start processes
 
 test-unit: $(READY) ## The pure tests only
-	$(BIN)/pytest -q -m "not process"
+	$(BIN)/pytest -q -n 2 -m "not process"
 
 test-process: $(READY) ## The tests that start processes and services
 	$(BIN)/pytest -q -m process
