@@ -93,6 +93,7 @@ class _Story:
         }
         self._training: dict[str, float | None] = {"roc_auc": None, "pr_auc": None}
         self._traffic: TrafficProcess | None = None
+        self._not_yet = ""
 
     def tell(self) -> list[str]:
         """From nothing to the proof; returns what ended the story early, if anything did."""
@@ -286,7 +287,10 @@ class _Story:
             if not samples:
                 raise UnreachableError(f"no decision of {_PROVEN} was sampled", "read run/traffic.log")
             self._decision["id"] = samples[len(samples) // 2][1]
-            self._until(self._proven, _SEAL_S, "the decision's segment was not sealed into the log")
+            try:
+                self._until(self._proven, _SEAL_S, "the decision was not proven")
+            except UnreachableError as error:
+                raise UnreachableError(f"{error.message}: {self._not_yet}", error.remedy) from error
             found = self._do.run("decision", "recompute", self._decision["id"])
             self._decision |= {name: found[name] for name in ("vector_recomputed", "score_recomputed")}
             audit = self._do.run("audit", "verify")
@@ -298,8 +302,9 @@ class _Story:
         self._look()
         try:
             found = self._do.run("decision", "prove", self._decision["id"])
-        except RefusedError:
-            return None  # not sealed or not integrated yet
+        except RefusedError as error:
+            self._not_yet = str(error)  # not sealed or not integrated yet, most likely
+            return None
         self._decision["proven"] = bool(found["proven"])
         return found
 
