@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
+import os
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interlock.base.errors import InterlockError, UsageError
+from interlock.base.errors import InterlockError, RefusedError, UsageError
 from interlock.base.files import socket_address
 from interlock.decision import admin
 from interlock.decision.admin import Done, Frames, Installed, Loaded
@@ -26,10 +28,16 @@ class AdminDoor:
     def __init__(self, supervisor: Supervisor) -> None:
         self._supervisor = supervisor
         self._server: asyncio.Server | None = None
+        self._lock: int | None = None
         self._open: set[asyncio.Task[Any]] = set()
 
     async def open(self, path: Path) -> None:
-        """Listen at `path`; a socket that a dead supervisor left is replaced."""
+        """Listen at `path`; a socket that a dead supervisor left is replaced.
+
+        Raises:
+            RefusedError: a supervisor that lives listens there.
+        """
+        self._lock = _lock(path.with_suffix(".lock"))
         listener = _listen(path)
         self._server = await asyncio.start_unix_server(self._talk, sock=listener)
 
@@ -39,6 +47,9 @@ class AdminDoor:
             self._server.close()
         for task in list(self._open):
             task.cancel()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -94,8 +105,20 @@ class AdminDoor:
                 return Done()
 
 
-def _listen(path: Path) -> socket.socket:
+def _lock(path: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
+    held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(held)
+        raise RefusedError(
+            "a scorer already serves this home", "stop it first, or use another INTERLOCK_HOME"
+        ) from error
+    return held
+
+
+def _listen(path: Path) -> socket.socket:
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(socket_address(path))
