@@ -68,7 +68,7 @@ class TrustRoot:
                 frozenset(digest_of_text(each) for each in given["tiers"]),
                 given["environment"],
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError("the trust root is malformed", "write it with `interlock release trust`") from error
 
     def to_bytes(self) -> bytes:

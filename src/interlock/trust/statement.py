@@ -110,7 +110,7 @@ def parse(data: bytes) -> Statement:
         if document["predicateType"] != PREDICATE or set(given) != _FIELDS:
             raise ValueError("another predicate")
         found = _statement(given)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError("not an approval statement", _REMEDY) from error
     # One comparison covers _type, subjects, order of fields and white space.
     if statement_bytes(found) != data:
