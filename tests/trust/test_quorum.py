@@ -209,3 +209,10 @@ def test_a_statement_in_any_other_form_is_refused(change: tuple[bytes, bytes]) -
 def test_what_is_no_statement_is_refused(data: bytes) -> None:
     with pytest.raises(UsageError):
         parse(data)
+
+
+def test_a_number_where_a_digest_belongs_is_malformed() -> None:
+    document = json.loads(SIGNED[0].statement)
+    document["predicate"]["card"] = 1
+    with pytest.raises(UsageError):
+        parse(canonical(document))
