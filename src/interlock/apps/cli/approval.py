@@ -7,11 +7,17 @@ s.json`, an agent, or a hardware key.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from interlock.apps.cli.output import Output, emit, hint
+
+if TYPE_CHECKING:
+    from interlock.trust.event import NewEvent
+    from interlock.trust.people import Person
+    from interlock.trust.quorum import Signed
+    from interlock.trust.statement import Statement, Subject
 
 _Repo = Annotated[Path, typer.Option("--repo", help="A working copy, with the release's branch checked out.")]
 _DAYS_NS = 86_400 * 1_000_000_000
@@ -62,13 +68,10 @@ def approve(
 ) -> None:
     """Check a signed statement as the gate will, commit it on the release's branch, and record it."""
     from interlock import settings
-    from interlock.adapters.git.workspace import Workspace
     from interlock.apps.control.client import ControlClient
     from interlock.apps.control.subject import governed, proposed
-    from interlock.base.canonical import digest_hex
     from interlock.base.clock import SystemClock
     from interlock.base.errors import InterlockError
-    from interlock.trust.event import NewEvent
     from interlock.trust.people import People
     from interlock.trust.quorum import Signed, check_one
     from interlock.trust.statement import parse
@@ -78,44 +81,61 @@ def approve(
     given = parse(data)
     wish, subject = proposed(repo, given.subject.service, current)
     people = People.parse(governed(wish)[0])
-    name = f"{given.person}.{given.role}"
-
-    def event(kind: str, outcome: str, more: dict[str, str]) -> NewEvent:
-        body = {
-            "service": subject.service,
-            "version": subject.version,
-            "folder": subject.folder,
-            "person": given.person,
-            "role": given.role,
-            "decision": given.decision,
-            **more,
-        }
-        return NewEvent(
-            time_ns=clock.now_ns(),
-            type=kind,
-            actor=given.person,
-            origin="cli",
-            object=f"service/{subject.service}",
-            outcome=outcome,
-            body=body,
-        )
-
+    signed = Signed(f"{given.person}.{given.role}", data, signature)
     with ControlClient.open(current) as client:
         try:
-            approval = check_one(Signed(name, data, signature), people, subject, clock.now_ns())
+            approval = check_one(signed, people, subject, clock.now_ns())
         except InterlockError as error:
-            client.append(event("approval.refused", "refused", {"reason": error.message}))
+            client.append(_refused(given, subject, error.message))
             raise
-        person = people.person(given.person)
-        work = Workspace(repo, (person.name, person.emails[0]) if person.emails else None)
-        place = f"approvals/{digest_hex(subject.folder)}/{name}"
-        files = {f"{place}.json": data, f"{place}.sig": signature.encode()}
-        commit = work.commit(
-            files, f"{given.decision.capitalize()} {subject.service} {subject.version} as {given.role}"
-        )
-        pushed = work.push()
-        client.append(event("approval.recorded", "success", {"key": approval.key, "commit": commit}))
+        commit, pushed = _hand_in(repo, people.person(given.person), given, signed)
+        client.append(_recorded(given, approval.key, commit))
     emit(
         output,
         {"person": given.person, "role": given.role, "folder": subject.folder, "commit": commit, "pushed": pushed},
+    )
+
+
+def _hand_in(repo: Path, person: Person, given: Statement, signed: Signed) -> tuple[str, bool]:
+    """Commit the two files on the release's branch, as the person who signed; the commit, and whether it is pushed."""
+    from interlock.adapters.git.workspace import Workspace
+    from interlock.base.canonical import digest_hex
+
+    work = Workspace(repo, (person.name, person.emails[0]) if person.emails else None)
+    place = f"approvals/{digest_hex(given.subject.folder)}/{signed.name}"
+    files = {f"{place}.json": signed.statement, f"{place}.sig": signed.signature.encode()}
+    what = f"{given.subject.service} {given.subject.version} as {given.role}"
+    commit = work.commit(files, f"{given.decision.capitalize()} {what}")
+    return commit, work.push()
+
+
+def _recorded(given: Statement, key: str, commit: str) -> NewEvent:
+    return _event("approval.recorded", given.person, given, given.subject, {"key": key, "commit": commit})
+
+
+def _refused(given: Statement, subject: Subject, reason: str) -> NewEvent:
+    # Whoever handed it in: the person it names may have signed nothing.
+    return _event("approval.refused", "cli", given, subject, {"reason": reason})
+
+
+def _event(kind: str, actor: str, given: Statement, subject: Subject, more: dict[str, str]) -> NewEvent:
+    from interlock.trust.event import NewEvent
+
+    body = {
+        "service": subject.service,
+        "version": subject.version,
+        "folder": subject.folder,
+        "person": given.person,
+        "role": given.role,
+        "decision": given.decision,
+        **more,
+    }
+    return NewEvent(
+        time_ns=0,  # the control API stamps it
+        type=kind,
+        actor=actor,
+        origin="cli",
+        object=f"service/{subject.service}",
+        outcome="refused" if kind == "approval.refused" else "success",
+        body=body,
     )
