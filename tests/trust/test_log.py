@@ -164,7 +164,7 @@ def test_a_writer_whose_disk_was_full_forgets_what_did_not_get_there(tmp_path: P
 
     writer = LogWriter(tmp_path, signer, write=write)
     writer.append(entries(0, 5))
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UnreachableError, match="No space"):
         writer.append(entries(5, 7))
     assert writer.size == 5
     full[0] = False

@@ -153,7 +153,7 @@ def test_a_full_disk_stops_the_log_and_nothing_is_lost_when_there_is_room_again(
     store = MemoryEventStore()
     one = sequencer(store, tmp_path, write=write)
     first = store.append(new(0))
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(UnreachableError, match="No space"):
         one.run_once()
     store.append(new(1))
     room[0] = True
@@ -178,8 +178,9 @@ def test_a_database_restored_from_an_old_backup_gets_back_what_the_log_holds(tmp
     store = SqlEventStore.open(path)
     acknowledged = store.append(new(9_999))  # before the sequencer noticed: it must not be lost either
     sequencer(store, tmp_path / "log").run_once()
-    numbers = [event.body["number"] for event in logged(tmp_path / "log")]
-    assert numbers == [*range(300), acknowledged.body["number"]]
+    *events, last = logged(tmp_path / "log")
+    assert [event.body["number"] for event in events] == [*range(300), acknowledged.body["number"]]
+    assert (last.type, last.body) == ("log.replayed", {"events": 297, "log_size": 300})
     assert logged(tmp_path / "log") == fold(store)
     store.close()
 
@@ -191,8 +192,13 @@ def test_an_event_changed_in_the_database_is_found(tmp_path: Path) -> None:
     forged = MemoryEventStore()
     forged.append_many([new(0), new(77), new(2)])
     forged.integrate([(1, 0), (2, 1), (3, 2)])
-    with pytest.raises(IntegrityError, match="event 2 differs from entry 1"):
-        sequencer(forged, tmp_path).run_once()
+    one = sequencer(forged, tmp_path)
+    for _ in range(3):
+        with pytest.raises(IntegrityError, match="event 2 differs from entry 1"):
+            one.run_once()
+    assert [event.body for event in forged.after(0, ["log.damage.found"])] == [
+        {"finding": "event 2 differs from entry 1 of the log"}
+    ], "an event, once"
 
 
 def test_an_older_log_put_back_is_completed_when_the_database_still_knows(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ class LogWriter:
         Raises:
             UsageError: an entry is longer than 65,535 bytes.
             IntegrityError: the folder holds other bytes under a name that is to be written.
-            UnreachableError: another process appended since; `refresh` first.
+            UnreachableError: the disk refuses, or another process appended since (`refresh` first).
         """
         if any(len(entry) > MAX_ENTRY_BYTES for entry in entries):
             raise UsageError("a log entry is longer than 65,535 bytes", "log the evidence's digest instead")
@@ -261,6 +261,11 @@ class LogWriter:
             before = self.checkpoint, [list(level) for level in self._levels], list(self._entries)
             try:
                 self._extend(entries)
+            except OSError as error:
+                self.checkpoint, self._levels, self._entries = before
+                raise UnreachableError(
+                    f"the log cannot be written: {error.strerror}", "repair its disk or make room on it"
+                ) from error
             except BaseException:
                 self.checkpoint, self._levels, self._entries = before
                 raise

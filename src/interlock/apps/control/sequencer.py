@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import IntegrityError, UnreachableError
-from interlock.trust.event import entry_bytes, parse_entry
+from interlock.trust.event import NewEvent, entry_bytes, parse_entry
 from interlock.trust.log import LogWriter
 from interlock.trust.ports import SequencedStore
 
@@ -35,7 +35,8 @@ class Sequencer:
         self._clock = clock
         self._holder = holder
         self._checked = False
-        self._leads_until = 0
+        self._leads_until = 0  # monotonic
+        self._found: set[str] = set()
 
     @property
     def log(self) -> LogWriter:
@@ -50,6 +51,13 @@ class Sequencer:
         """
         if not self._leads():
             return 0
+        try:
+            return self._integrate()
+        except IntegrityError as error:
+            self._report(error)
+            raise
+
+    def _integrate(self) -> int:
         self._log.refresh()
         if not self._checked:
             self._replay()
@@ -72,12 +80,29 @@ class Sequencer:
             raise UnreachableError("the event is not in the log yet", "ask again in a moment")
         return found[0].log_index
 
+    def _report(self, error: IntegrityError) -> None:
+        """Damage is an event, once per process: it gets into the log when that is repaired."""
+        if error.message not in self._found:
+            self._found.add(error.message)
+            self._store.append(self._event("log.damage.found", "failure", {"finding": error.message}))
+
+    def _event(self, kind: str, outcome: str, body: dict[str, object]) -> NewEvent:
+        return NewEvent(
+            time_ns=self._clock.now_ns(),
+            type=kind,
+            actor="sequencer",
+            origin=self._holder,
+            object="log",
+            outcome=outcome,
+            body=body,
+        )
+
     def _leads(self) -> bool:
         """Hold the lease; it is renewed in its last third, since each renewal is a write."""
-        now = self._clock.now_ns()
+        now = self._clock.monotonic_ns()
         if now < self._leads_until - LEASE_NS // 3:
             return True
-        if self._store.lease(LEASE, self._holder, now, LEASE_NS) is None:
+        if self._store.lease(LEASE, self._holder, self._clock.now_ns(), LEASE_NS) is None:
             return False
         self._leads_until = now + LEASE_NS
         return True
@@ -97,7 +122,7 @@ class Sequencer:
     def _replay(self) -> None:
         """Give back to a restored database what the log holds and it lost; compare the rest."""
         size = self._log.size
-        start = 0
+        start = restored = 0
         reader = self._log.reader()
         while start < size:
             stop = min(start + BATCH, size)
@@ -114,5 +139,7 @@ class Sequencer:
                         "the database was changed: keep it as evidence, and restore it from its backup",
                     )
             if lost:
-                self._store.restore(lost)
+                restored += self._store.restore(lost)
             start = stop
+        if restored:
+            self._store.append(self._event("log.replayed", "success", {"events": restored, "log_size": size}))
