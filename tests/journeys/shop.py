@@ -15,8 +15,11 @@ from tests.builders import tiny_bundle
 
 from interlock import settings as options
 from interlock.apps.control.client import ControlClient
+from interlock.apps.demo import history
 from interlock.apps.demo.commands import Commands
 from interlock.apps.demo.people import Cast, Signer, cast
+from interlock.apps.demo.stream import shop
+from interlock.base.canonical import digest_hex
 from interlock.base.clock import NS_PER_S, SystemClock
 from interlock.registry.bundle import Bundle
 from interlock.settings import Settings
@@ -105,17 +108,36 @@ class Shop:
         command = ("release", "propose", "fraud", version, "--repo", str(self.repo))
         self.do.run(*command, "--policy", str(policy), "--author", author.author)
 
-    def sign(self, signer: Signer, expires_in_s: float | None = None) -> None:
-        """Approve the proposal that is checked out."""
-        command = ("statement", "fraud", "--role", str(signer.role), "--person", signer.id, "--repo", str(self.repo))
-        statement = self.do.text(*command)
-        if expires_in_s is not None:
-            until = SystemClock().now_ns() + int(expires_in_s * NS_PER_S)
-            statement = statement_bytes(replace(parse(statement), expires_ns=until // 1000 * 1000))
+    def sign(self, signer: Signer) -> None:
+        """Approve the proposal that is checked out, as a person does."""
+        path = self._signed(signer, self._statement(signer))
+        self.do.run("approve", str(path), f"{path}.sig", "--repo", str(self.repo))
+
+    def sign_unchecked(self, signer: Signer, expires_in_s: float = 3_600.0) -> None:
+        """Commit a signed statement past `interlock approve`, which would refuse it: the gate must, too."""
+        statement = parse(self._statement(signer))
+        until_ns = (SystemClock().now_ns() + int(expires_in_s * NS_PER_S)) // 1000 * 1000
+        path = self._signed(signer, statement_bytes(replace(statement, expires_ns=until_ns)))
+        place = self.repo / "approvals" / digest_hex(statement.subject.folder)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / f"{signer.id}.{signer.role}.json").write_bytes(path.read_bytes())
+        (place / f"{signer.id}.{signer.role}.sig").write_bytes(path.with_name(f"{path.name}.sig").read_bytes())
+        self.do.git(self.repo, "add", "approvals")
+        self.commit(signer, "Approve past the command")
+
+    def commit(self, person: Signer, message: str) -> None:
+        identity = ("-c", f"user.name={person.name}", "-c", f"user.email={person.email}")
+        self.do.git(self.repo, *identity, "commit", "--quiet", "--all", "--message", message)
+
+    def _statement(self, signer: Signer) -> bytes:
+        who = ("--role", str(signer.role), "--person", signer.id)
+        return self.do.text("statement", "fraud", *who, "--repo", str(self.repo))
+
+    def _signed(self, signer: Signer, statement: bytes) -> Path:
         path = self.home / f"{signer.id}.json"
         path.write_bytes(statement)
         path.with_name(f"{path.name}.sig").write_bytes(signer.sign(statement))
-        self.do.run("approve", str(path), f"{path}.sig", "--repo", str(self.repo))
+        return path
 
     def merge(self, version: str) -> str:
         self.do.git(self.repo, "checkout", "--quiet", "main")
@@ -147,8 +169,10 @@ class Shop:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Platform]:
+        snapshot = history.write(self.settings, shop(cards=200, days=1, seed=7))
         platform = Platform.start(self.settings)
         try:
+            history.load_online(self.settings, platform.store_url, snapshot)
             yield platform
         finally:
             platform.stop()
