@@ -89,11 +89,11 @@ RELEASES = (
     ),
     ReleasePlan(
         "1.2.0",
-        "slow: 8,000 trees",
+        "slow: 5,000 trees",
         (
             "split: {train_days: 2.5, gap_days: 0.5, test_days: 0.4}",
             "rows: 6000",
-            "trainer: {name: xgboost, rounds: 8000, max_depth: 5, learning_rate: 0.004, min_child_weight: 1.0}",
+            "trainer: {name: xgboost, rounds: 5000, max_depth: 5, learning_rate: 0.006, max_bin: 64}",
             "thresholds: {flag_budget: 0.02}",
         ),
         ("steps:", *_SLOW_CANARY, "watch: {holdback: 0.05, for: 10s}"),
