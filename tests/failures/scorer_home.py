@@ -84,19 +84,23 @@ class ScorerHome:
         """Start `interlock serve` and wait until every worker serves."""
         self.places.run.mkdir(parents=True, exist_ok=True)
         settings.publish_endpoint(self.home, "scoring", None)
+        self.process = self.launch()
+        self.url = until(lambda: settings.read_endpoints(self.home).get("scoring"), "the scorer listens") or ""
+        wanted = settings.load(self.home, {}).scoring.workers
+        until(lambda: self.client.status().workers == wanted, "every worker serves")
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start `interlock serve`."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("INTERLOCK_")}
         own = {"INTERLOCK_HOME": str(self.home), "INTERLOCK_STORE_URL": self.valkey.url}
         with (self.places.run / "scorer.log").open("ab") as log:
-            self.process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-m", "interlock.apps.cli.main", "serve"],
                 env={**kept, **own},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
             )
-        self.url = until(lambda: settings.read_endpoints(self.home).get("scoring"), "the scorer listens") or ""
-        wanted = settings.load(self.home, {}).scoring.workers
-        until(lambda: self.client.status().workers == wanted, "every worker serves")
 
     def terminate(self) -> int:
         """SIGTERM; the supervisor's exit code."""
