@@ -75,8 +75,9 @@ class Totals(msgspec.Struct, frozen=True):
 
     Attributes:
         responses: HTTP responses by status.
-        latency: seconds histogram of predict requests: counts per bucket of `metrics.BUCKETS`, last is +Inf.
-        latency_sum: seconds.
+        latency: `<service>|<version>` to the histogram of predict requests: counts per bucket of
+            `metrics.BUCKETS`, the last is +Inf.
+        latency_sum: the same keys to seconds.
         held: duplicates that waited for the attempt which holds their transaction.
         repeated: duplicates answered with the stored reply.
         unrecorded: decisions answered although they could not be written.
@@ -84,8 +85,8 @@ class Totals(msgspec.Struct, frozen=True):
     """
 
     responses: dict[str, int] = {}
-    latency: list[int] = []
-    latency_sum: float = 0.0
+    latency: dict[str, list[int]] = {}
+    latency_sum: dict[str, float] = {}
     held: int = 0
     repeated: int = 0
     unrecorded: int = 0

@@ -6,37 +6,34 @@ model_version, arm, status: none of them can hold what a caller sent.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 
 from interlock.decision import counts
 from interlock.decision.counts import ArmCounts
 from interlock.serving.messages import Totals
 
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_PLAIN = ("held", "repeated", "unrecorded", "store_failures")
 Arms = Mapping[tuple[str, str, str], ArmCounts]
 """(service, arm, model version) → counts."""
 
 
 def plus(totals: Iterable[Totals]) -> Totals:
     """The sum of several workers' counters."""
-    responses: dict[str, int] = {}
-    latency = [0] * (len(BUCKETS) + 1)
-    sums = {"latency_sum": 0.0, "held": 0, "repeated": 0, "unrecorded": 0, "store_failures": 0}
+    responses: Counter[str] = Counter()
+    latency: dict[str, list[int]] = {}
+    seconds: Counter[str] = Counter()
+    plain: Counter[str] = Counter()
     for each in totals:
-        for status, number in each.responses.items():
-            responses[status] = responses.get(status, 0) + number
-        latency = [a + b for a, b in zip(latency, each.latency or [0] * len(latency), strict=True)]
-        for name in sums:
-            sums[name] += getattr(each, name)
-    return Totals(
-        responses,
-        latency,
-        sums["latency_sum"],
-        int(sums["held"]),
-        int(sums["repeated"]),
-        int(sums["unrecorded"]),
-        int(sums["store_failures"]),
-    )
+        responses.update(each.responses)
+        seconds.update(each.latency_sum)  # a Counter adds seconds as well
+        for label, filled in each.latency.items():
+            known = latency.get(label, [0] * len(filled))
+            latency[label] = [a + b for a, b in zip(known, filled, strict=True)]
+        plain.update({name: getattr(each, name) for name in _PLAIN})
+    return Totals(dict(responses), latency, dict(seconds), **{name: plain[name] for name in _PLAIN})
 
 
 def render(arms: Arms, totals: Totals, gauges: Mapping[str, float]) -> str:
@@ -48,7 +45,7 @@ def render(arms: Arms, totals: Totals, gauges: Mapping[str, float]) -> str:
         own = {key: value for key, value in arms.items() if key[0] == service}
         _counter(lines, f"{name}_prediction_requests_total", "Transactions answered.", own, counts.REQUESTS)
         _counter(lines, f"{name}_flagged_total", "Decisions other than APPROVE.", own, counts.FLAGGED)
-        _histogram(lines, f"{name}_prediction_latency_seconds", totals)
+        _histogram(lines, f"{name}_prediction_latency_seconds", service, totals)
     for label, column in (
         ("errors", counts.ERRORS),
         ("misses", counts.MISSES),
@@ -62,7 +59,7 @@ def render(arms: Arms, totals: Totals, gauges: Mapping[str, float]) -> str:
         f'interlock_http_responses_total{{status="{status}"}} {number}'
         for status, number in sorted(totals.responses.items())
     ]
-    for label in ("held", "repeated", "unrecorded", "store_failures"):
+    for label in _PLAIN:
         _plain(lines, f"interlock_{label}_total", "counter", getattr(totals, label))
     for label, value in gauges.items():
         _plain(lines, f"interlock_{label}", "gauge", value)
@@ -75,14 +72,17 @@ def _counter(lines: list[str], name: str, text: str, arms: Arms, column: int) ->
         lines.append(f'{name}{{service="{service}",model_version="{version}",arm="{arm}"}} {values.total(column)}')
 
 
-def _histogram(lines: list[str], name: str, totals: Totals) -> None:
+def _histogram(lines: list[str], name: str, service: str, totals: Totals) -> None:
     lines += [f"# HELP {name} From the first byte of a request to its reply.", f"# TYPE {name} histogram"]
-    running = 0
-    filled = totals.latency or [0] * (len(BUCKETS) + 1)
-    for edge, number in zip((*BUCKETS, "+Inf"), filled, strict=True):
-        running += number
-        lines.append(f'{name}_bucket{{le="{edge}"}} {running}')
-    lines += [f"{name}_sum {totals.latency_sum:.6f}", f"{name}_count {running}"]
+    for label, filled in sorted(totals.latency.items()):
+        owner, _, version = label.partition("|")
+        if owner != service:
+            continue
+        labels = f'service="{service}",model_version="{version}"'
+        for edge, number in zip((*BUCKETS, "+Inf"), accumulate(filled), strict=True):
+            lines.append(f'{name}_bucket{{{labels},le="{edge}"}} {number}')
+        lines.append(f"{name}_sum{{{labels}}} {totals.latency_sum.get(label, 0.0):.6f}")
+        lines.append(f"{name}_count{{{labels}}} {sum(filled)}")
 
 
 def _plain(lines: list[str], name: str, kind: str, value: float) -> None:

@@ -29,7 +29,6 @@ class ServingOptions:
         deadline_ms: per model call while a rollout is unsettled; then the champion answers.
         hang_s: a model call longer than this makes the worker ask to be replaced.
         held_s: how long a duplicate waits for the attempt that holds its transaction (then 503).
-        shadow_queue: batches waiting for a shadow before further ones are counted as its misses.
         report_ms: how often a worker reports its counts to the supervisor.
         silence_s: a worker that has not reported for so long is killed and replaced.
         start_s: a worker that is not ready after so long is killed and replaced.
@@ -68,7 +67,6 @@ class ServingOptions:
     deadline_ms: int = 50
     hang_s: float = 2.0
     held_s: float = 2.0
-    shadow_queue: int = 4
     report_ms: int = 250
     silence_s: float = 7.0
     start_s: float = 60.0

@@ -2,7 +2,8 @@
 
 Contract. There is no artificial wait: what arrives while a tick runs forms the next one. Per tick
 there is one trip to the store (claim, read, record), one call per arm, one write of the decision
-records, one trip that stores the replies; only then are replies given out. A transaction that was
+records, one trip that stores the replies (both once per arm while a rollout is unsettled, so that
+no arm waits for the other); only then are replies given out. A transaction that was
 answered before gets the same bytes again; one that another attempt holds waits for it. When the
 store does not answer in its budget the service's fallback decides, and says so. A request keeps
 the route it began with. Everything here runs on one event loop; only model calls leave it.
@@ -24,8 +25,8 @@ from interlock.decision.record import DecisionRecord
 from interlock.features.online import ANSWERED, DAMAGED, HELD, RESUMED, OnlineStore, TripRequest, TripResult
 from interlock.serving.fence import Fence
 from interlock.serving.options import ServingOptions
-from interlock.serving.route import Route
-from interlock.serving.tick import Row, Tick, Unanswered
+from interlock.serving.route import Route, Side
+from interlock.serving.tick import Made, Row, Share, Tick, Unanswered
 
 _log = logging.getLogger(__name__)
 _REPORTED_S = 5
@@ -51,6 +52,7 @@ class Call:
     Attributes:
         size: transactions in it.
         done: takes the prediction bytes in order, or the failure.
+        version: of the last decision made for it; empty while every reply was a stored one.
     """
 
     size: int
@@ -58,6 +60,7 @@ class Call:
     replies: list[bytes | None] = field(default_factory=list)
     left: int = 0
     ended: bool = False
+    version: str = ""
 
     def __post_init__(self) -> None:
         """Nothing is answered yet."""
@@ -187,18 +190,53 @@ class Pipeline:
             raise UnreachableError("no route", "install a table")
         route.in_flight += 1
         try:
-            retreated = around.fence.retreated(route.slot, around.clock.monotonic_ns())
-            tick = Tick(route, around.options, around.clock, around.ids, retreated)
+            tick = Tick(route, around.options, around.clock, around.ids)
             results = await self._trip(rows)
-            fresh = self._sort(rows, results, tick)
+            if results is None:
+                await self._give_out(tick, [tick.fall_back(row, None) for row in rows])
+                return
+            fresh, damaged = self._sort(rows, results)
+            # Read last: a worker that was stalled in the trip must see a retreat made meanwhile.
+            retreated = around.fence.retreated(route.slot, around.clock.monotonic_ns(), route.order)
+            made = [tick.fall_back(row, result) for row, result in damaged]
+            shares: list[Share] = []
             if fresh:
-                await tick.decide(fresh)
-            if tick.decided:
-                await self._give_out(tick)
-            if route.shadows and not retreated and tick.comparable:
-                self._shadow(route, tick)
+                shares, alone = tick.split(fresh, retreated)
+                made += alone
+            if route.table.settled or retreated:
+                for share in shares:
+                    made += tick.inline(share)
+                await self._give_out(tick, made)
+            else:
+                await self._give_out(tick, made)
+                await self._compared(tick, shares)
         finally:
             route.in_flight -= 1
+
+    async def _compared(self, tick: Tick, shares: list[Share]) -> None:
+        """Each arm on its own lane, each given out when it is done: a slow candidate delays nobody else.
+
+        The champion is waited for, so that what arrives meanwhile forms the next tick.
+        """
+        champion = None
+        for share in shares:
+            if share.side is tick.route.champion:
+                champion = share
+            else:
+                tick.route.in_flight += 1
+                self._spawn(self._aside(tick, share))
+        if champion is not None:
+            await self._give_out(tick, await tick.on_lane(champion))
+
+    async def _aside(self, tick: Tick, share: Share) -> None:
+        try:
+            await self._give_out(tick, await tick.on_lane(share))
+        except Exception:  # as in `_work`: a defect must cost these requests, not more
+            _log.exception("a share of a tick failed")
+            for row in tick.rows_of(share):
+                row.call.fail(Unanswered(500, "internal error", 0))
+        finally:
+            tick.route.in_flight -= 1
 
     async def _trip(self, rows: list[Row]) -> list[TripResult] | None:
         holder = self._around.holder
@@ -218,13 +256,11 @@ class Pipeline:
         self.degraded = False
         return results
 
-    def _sort(self, rows: list[Row], results: list[TripResult] | None, tick: Tick) -> list[tuple[Row, TripResult]]:
-        """Answer what needs no model; return what does."""
-        if results is None:
-            for row in rows:
-                tick.fall_back(row)
-            return []
-        fresh = []
+    def _sort(
+        self, rows: list[Row], results: list[TripResult]
+    ) -> tuple[list[tuple[Row, TripResult]], list[tuple[Row, TripResult]]]:
+        """Answer what needs no decision; return what a model can decide, and what it cannot."""
+        fresh, damaged = [], []
         for row, result in zip(rows, results, strict=True):
             if result.status == ANSWERED and result.reply is not None:
                 self.tallies.repeated += 1
@@ -232,11 +268,11 @@ class Pipeline:
             elif result.status == HELD:
                 self._wait(row, result.retry_ms)
             elif result.status == DAMAGED:
-                tick.fall_back(row)
+                damaged.append((row, result))
             else:
                 row.resumed = result.status == RESUMED
                 fresh.append((row, result))
-        return fresh
+        return fresh, damaged
 
     def _wait(self, row: Row, retry_ms: int) -> None:
         """A duplicate waits for the attempt that holds it, then asks again."""
@@ -255,47 +291,52 @@ class Pipeline:
 
         asyncio.get_running_loop().call_later(min(max(retry_ms, 1), 20) / 1000, again)
 
-    async def _give_out(self, tick: Tick) -> None:
+    async def _give_out(self, tick: Tick, made: list[Made]) -> None:
+        """Record, store the replies, then send them; shadows come after."""
+        if not made:
+            return
         try:
-            self._around.recorder.append([each.record for each in tick.decided])
+            self._around.recorder.append([each.record for each in made])
         except UnreachableError as error:
             _log.error("decisions cannot be recorded: %s", error)
             if self._around.options.unwritable == "stop":
-                for each in tick.decided:
+                for each in made:
                     each.row.call.fail(Unanswered(503, "decisions cannot be recorded", 5))
-                tick.decided.clear()
                 return
-            self.tallies.unrecorded += len(tick.decided)
-        claimed = [each for each in tick.decided if each.claimed]
+            self.tallies.unrecorded += len(made)
+        claimed = [each for each in made if each.claimed]
         if claimed:
-            try:
-                first = await self._around.store.store_replies([(each.row.claim, each.reply) for each in claimed])
-            except UnreachableError as error:
-                # The decision stands and is recorded; a duplicate after a store loss is found by the shipper.
-                self.tallies.store_failures += 1
-                _log.warning("replies could not be stored: %s", error)
-            else:
-                for each, earlier in zip(claimed, first, strict=True):
-                    if earlier is not None:
-                        each.reply, each.superseded = earlier, True
-        for each in tick.decided:
+            await self._store(claimed)
+        for each in made:
+            if not each.superseded:
+                each.row.call.version = each.record.version
             each.row.call.answer(each.row.place, each.reply)
-        tick.count()
+        tick.count(made)
+        if tick.route.shadows and not tick.retreated:
+            for side in tick.route.shadows:
+                tick.route.in_flight += 1
+                self._spawn(self._beside(tick, side, made))
 
-    def _shadow(self, route: Route, tick: Tick) -> None:
-        """Score the tick's rows again beside the replies, which are out already."""
-        for side in route.shadows:
-            if side.lane is None or side.lane.busy:
-                side.shadow.misses += len(tick.comparable)
-                continue
-            route.in_flight += 1
-            self._spawn(self._compare(route, tick, side))
-
-    async def _compare(self, route: Route, tick: Tick, side: Any) -> None:
+    async def _store(self, claimed: list[Made]) -> None:
         try:
-            await tick.compare(side)
+            first = await self._around.store.store_replies([(each.row.claim, each.reply) for each in claimed])
+        except UnreachableError as error:
+            # The decision stands and is recorded; a duplicate after a store loss is found by the shipper.
+            self.tallies.store_failures += 1
+            _log.warning("replies could not be stored: %s", error)
+            return
+        for each, earlier in zip(claimed, first, strict=True):
+            if earlier is not None:
+                each.reply, each.superseded = earlier, True
+
+    async def _beside(self, tick: Tick, side: Side, made: list[Made]) -> None:
+        try:
+            await tick.compare(side, made)
+        except Exception:  # a shadow's failure is its own
+            _log.exception("a shadow could not be compared")
+            side.shadow.errors += len(made)
         finally:
-            route.in_flight -= 1
+            tick.route.in_flight -= 1
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

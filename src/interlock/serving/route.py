@@ -13,6 +13,7 @@ from interlock.decision.decide import Model
 from interlock.decision.split import bucket
 from interlock.decision.table import CANDIDATE, CHAMPION, NOBODY, Arm, RouteTable
 from interlock.features.definition import FeatureSet
+from interlock.serving import fence
 from interlock.serving.arms import Lane
 
 FALLBACK = "fallback"
@@ -56,6 +57,7 @@ class Route:
         self.slot = slot
         self.salt = bytes.fromhex(table.salt)
         self.owners = table.owners()
+        self.order = fence.place(*table.order)
         self.in_flight = 0
         lanes = not table.settled
         self.sides = [_side(arm, model, lanes, clock) for arm in table.arms]

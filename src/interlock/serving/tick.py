@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from interlock.base.clock import NS_PER_MS, Clock
+from interlock.base.clock import NS_PER_MS, NS_PER_S, Clock
 from interlock.base.ids import Ids, uuid7
 from interlock.decision import counts, record
 from interlock.decision.decide import RANK, Vectors, flagged
@@ -37,7 +35,7 @@ class Unanswered(Exception):
         self.retry_s = retry_s
 
 
-@dataclass
+@dataclass(slots=True)
 class Row:
     """One transaction on its way through a worker.
 
@@ -64,9 +62,13 @@ class Row:
     resumed: bool = False
 
 
-@dataclass
-class Decided:
-    """One decision that was made: its record, the reply, and where it counts."""
+@dataclass(slots=True)
+class Made:
+    """One decision that was made: its record, the reply, and where it counts.
+
+    `index` is the row's place in the tick, None when it has no vector; `claimed` says that the store
+    knows the transaction; `superseded` that another attempt's reply was stored first.
+    """
 
     row: Row
     record: DecisionRecord
@@ -74,146 +76,164 @@ class Decided:
     chosen: Side | None
     group: int
     claimed: bool
+    index: int | None = None
     superseded: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class Share:
-    """The rows of one arm: row indexes and, once called, the outcome."""
+    """The rows of one arm in a tick, by index."""
 
     side: Side
     rows: list[int]
-    called: Called | None = None
 
 
-@dataclass
+@dataclass(slots=True)
+class _Answer:
+    """What a decision rests on, beside its row: who answered, with what, and how."""
+
+    side: Side | None
+    score: float | None
+    decision: str
+    vector: bytes
+    flags: int
+    propensity: float
+    model_ns: int = 0
+    batch: int = 1
+
+
 class Tick:
-    """The decisions of one tick under one route."""
+    """The decisions of one tick under one route.
 
-    route: Route
-    options: ServingOptions
-    clock: Clock
-    ids: Ids
-    retreated: bool
-    decided: list[Decided] = field(default_factory=list)
-    comparable: list[tuple[int, float, str]] = field(default_factory=list)
-    """(row in the batch, the answer's score, its decision): what shadows are compared with."""
+    Args:
+        route: what the requests of this tick are routed by, to their end.
+        options: deadlines.
+        clock: measures model time.
+        ids: for decision ids.
+    """
 
-    async def decide(self, fresh: Sequence[tuple[Row, TripResult]]) -> None:
-        """Decide the rows whose velocities are known."""
+    def __init__(self, route: Route, options: ServingOptions, clock: Clock, ids: Ids) -> None:
+        self.route = route
+        self._options = options
+        self._clock = clock
+        self._ids = ids
+        self.retreated = False
+        self._rows: list[Row] = []
+        self._results: list[TripResult] = []
+        self._groups: list[int] = []
+        self._vectors: dict[str, Vectors] = {}
+        self._values: NDArray[np.int64] = np.empty((0, 0), np.int64)
+        self._edge_ms: NDArray[np.int64] = np.empty(0, np.int64)
+
+    def split(self, fresh: Sequence[tuple[Row, TripResult]], retreated: bool) -> tuple[list[Share], list[Made]]:
+        """Give each row whose velocities are known to its arm; rows without one get the fallback."""
+        self.retreated = retreated
         self._rows = [row for row, _ in fresh]
         self._results = [result for _, result in fresh]
-        values = np.frombuffer(b"".join(result.values for result in self._results), "<i8")
-        self._values: NDArray[np.int64] = values.reshape(len(fresh), -1)
+        values = np.frombuffer(b"".join([result.values for result in self._results]), "<i8")
+        self._values = values.reshape(len(fresh), -1)
         self._edge_ms = np.array([row.edge_ns // NS_PER_MS for row in self._rows], np.int64)
-        self._vectors: dict[str, Vectors] = {}
-        placed = [self.route.owner(row.inputs[self.route.table.sticky]) for row in self._rows]
-        self._groups = [counts.group_of(bucket) for bucket, _ in placed]
-        champion = self.route.champion
         shares: dict[int, Share] = {}
-        for index, (_, side) in enumerate(placed):
-            answering = champion if self.retreated else side
-            if answering is None:
-                self.fall_back(self._rows[index], self._results[index], self._groups[index])
+        alone: list[Made] = []
+        sticky = self.route.table.sticky
+        for index, row in enumerate(self._rows):
+            bucket, owner = self.route.owner(row.inputs[sticky])
+            self._groups.append(counts.group_of(bucket))
+            side = self.route.champion if retreated else owner
+            if side is None:
+                flag = record.RETREATED if owner is not None else 0
+                alone.append(self.fall_back(row, self._results[index], owner, flag))
+            elif (share := shares.get(id(side))) is not None:
+                share.rows.append(index)
             else:
-                shares.setdefault(id(answering), Share(answering, [])).rows.append(index)
-        await self._call(list(shares.values()))
-        for share in shares.values():
-            await self._finish(share)
+                shares[id(side)] = Share(side, [index])
+        return list(shares.values()), alone
 
-    async def _call(self, shares: list[Share]) -> None:
-        if self.route.table.settled or self.retreated:
-            for share in shares:
-                share.called = call(share.side.model, self._of(share), self.clock)
-            return
-        deadline_s = self.options.deadline_ms / 1000
-        calls = [self._on_lane(share, deadline_s) for share in shares]
-        for share, called in zip(shares, await asyncio.gather(*calls), strict=True):
-            share.called = called
+    def rows_of(self, share: Share) -> list[Row]:
+        """The transactions of an arm's share."""
+        return [self._rows[index] for index in share.rows]
 
-    async def _on_lane(self, share: Share, deadline_s: float) -> Called | None:
-        lane = share.side.lane
-        if lane is None:
-            return call(share.side.model, self._of(share), self.clock)
-        # Behind the champion there is only the fallback: it gets until a thread counts as hung.
-        wait_s = self.options.hang_s if share.side is self.route.champion else deadline_s
-        return await lane.run(share.side.model, self._of(share), wait_s)
+    def inline(self, share: Share) -> list[Made]:
+        """Decide an arm's rows here and now."""
+        return self._outcome(share, call(share.side.model, self._of(share.side, share.rows), self._clock), 0)
 
-    async def _finish(self, share: Share) -> None:
-        called, champion = share.called, self.route.champion
+    async def on_lane(self, share: Share) -> list[Made]:
+        """Decide an arm's rows on its thread; the champion answers what misses the deadline.
+
+        Behind the champion there is only the fallback: it may finish late, and is counted as missed.
+        """
+        if share.side.lane is None:
+            return self.inline(share)
+        deadline_s = self._options.deadline_ms / 1000
+        wait_s = self._options.hang_s if share.side is self.route.champion else deadline_s
+        started = self._clock.monotonic_ns()
+        called = await share.side.lane.run(share.side.model, self._of(share.side, share.rows), wait_s)
+        late = self._clock.monotonic_ns() - started > deadline_s * NS_PER_S
+        return self._outcome(share, called, record.MISS if late else 0)
+
+    def _outcome(self, share: Share, called: Called | None, flag: int) -> list[Made]:
         if called is not None and called.decided is not None:
-            self._answer(share, share.side, called, 0)
-            return
+            return self._answers(share, share.side, called, flag)
         flag = record.MISS if called is None else record.ERROR
-        if champion is None or share.side is champion:
-            for index in share.rows:
-                self.fall_back(self._rows[index], self._results[index], self._groups[index], (share.side, flag))
-            return
-        # Inline, and not on the champion's thread: these rows have waited long enough.
-        instead = call(champion.model, self._of(Share(champion, share.rows)), self.clock)
-        if instead.decided is None:
-            for index in share.rows:
-                self.fall_back(self._rows[index], self._results[index], self._groups[index], (share.side, flag))
-            return
-        self._answer(share, champion, instead, flag)
+        champion = self.route.champion
+        if champion is not None and share.side is not champion:
+            # Inline, and not on the champion's thread: these rows have waited long enough.
+            instead = call(champion.model, self._of(champion, share.rows), self._clock)
+            if instead.decided is not None:
+                return self._answers(share, champion, instead, flag)
+        return [self.fall_back(self._rows[i], self._results[i], share.side, flag) for i in share.rows]
 
-    def _of(self, share: Share) -> Vectors:
-        return self._of_set(share.side)[share.rows]
-
-    def _of_set(self, side: Side) -> Vectors:
-        known = self._vectors.get(side.model.feature_set)
-        if known is None:
-            inputs = [row.inputs for row in self._rows]
-            known = self._vectors[side.model.feature_set] = assemble(side.features, inputs, self._values, self._edge_ms)
-        return known
-
-    def _answer(self, share: Share, side: Side, called: Called, flag: int) -> None:
+    def _answers(self, share: Share, side: Side, called: Called, flag: int) -> list[Made]:
         """Records and replies of one arm's rows; `side` answered, `share.side` was chosen."""
-        if called.decided is None:
+        decided = called.decided
+        if decided is None:
             raise AssertionError("an outcome without decisions")
-        vectors = self._of_set(side)
-        batch = counts.batch_bin(len(share.rows))
-        side.counts.time(batch, called.model_ns)
-        size = len(share.rows)
-        for index, score, decision in zip(
-            share.rows, called.decided.scores.tolist(), called.decided.decisions, strict=True
-        ):
-            row, result = self._rows[index], self._results[index]
-            flags = flag | (record.RESUMED if row.resumed else 0) | (record.RETREATED if self.retreated else 0)
-            made = self._record(row, result, side, (score, decision, vectors[index].tobytes()))
-            made = _with(
-                made, degraded=flags, model_ns=called.model_ns, batch=size, propensity=self._propensity(share.side)
+        vectors, size = self._vectors[side.model.feature_set], len(share.rows)
+        if side is share.side:
+            side.counts.time(counts.batch_bin(size), called.model_ns)
+        flag |= record.RETREATED if self.retreated else 0
+        made = []
+        for index, score, decision in zip(share.rows, decided.scores.tolist(), decided.decisions, strict=True):
+            row = self._rows[index]
+            answer = _Answer(
+                side,
+                score,
+                decision,
+                vectors[index].tobytes(),
+                flag | (record.RESUMED if row.resumed else 0),
+                self._propensity(share.side),
+                called.model_ns,
+                size,
             )
-            self._add(row, made, share.side, self._groups[index], True)
-            self.comparable.append((index, score, decision))
+            made.append(self._made(row, self._results[index], answer, (share.side, self._groups[index], index)))
+        return made
 
-    def fall_back(
-        self,
-        row: Row,
-        result: TripResult | None = None,
-        group: int | None = None,
-        chosen: tuple[Side, int] | None = None,
-    ) -> None:
-        """The service's constant rule answers; `chosen` is the arm that should have, and why it did not."""
-        place, side = self.route.owner(row.inputs[self.route.table.sticky])
-        flags = record.FALLBACK | (chosen[1] if chosen else 0)
-        flags |= (record.STORE_DOWN if result is None else 0) | (record.RETREATED if self.retreated else 0)
-        made = self._record(row, result, None, (None, self.route.table.fallback["decision"], b""))
-        made = _with(made, degraded=flags, propensity=self._propensity(side))
-        where = counts.group_of(place) if group is None else group
-        self._add(row, made, chosen[0] if chosen else side, where, result is not None)
+    def fall_back(self, row: Row, result: TripResult | None, chosen: Side | None = None, flag: int = 0) -> Made:
+        """The service's constant rule answers; `chosen` is the arm that should have, `flag` why it did not."""
+        bucket, owner = self.route.owner(row.inputs[self.route.table.sticky])
+        chosen = chosen or owner
+        flags = record.FALLBACK | flag | (record.STORE_DOWN if result is None else 0)
+        decision = self.route.table.fallback["decision"]
+        answer = _Answer(None, None, decision, b"", flags, self._propensity(chosen))
+        return self._made(row, result, answer, (chosen, counts.group_of(bucket), None))
 
     def _propensity(self, side: Side | None) -> float:
         """The share of entities that are answered like this one; all of them once retreated."""
         return 1.0 if side is None or self.retreated else side.arm.share
 
-    def _record(
-        self, row: Row, result: TripResult | None, side: Side | None, found: tuple[float | None, str, bytes]
-    ) -> DecisionRecord:
-        table = self.route.table
-        score, decision, vector = found
-        return DecisionRecord(
-            decision_id=uuid7(row.received_ns, self.ids.random(10)),
+    def _of(self, side: Side, rows: list[int]) -> Vectors:
+        known = self._vectors.get(side.model.feature_set)
+        if known is None:
+            inputs = [row.inputs for row in self._rows]
+            known = self._vectors[side.model.feature_set] = assemble(side.features, inputs, self._values, self._edge_ms)
+        return known[rows]
+
+    def _made(
+        self, row: Row, result: TripResult | None, answer: _Answer, where: tuple[Side | None, int, int | None]
+    ) -> Made:
+        table, side = self.route.table, answer.side
+        made = DecisionRecord(
+            decision_id=uuid7(row.received_ns, self._ids.random(10)),
             service=table.service,
             transaction_id=row.transaction_id,
             attempt=result.attempt if result else 1,
@@ -229,68 +249,67 @@ class Tick:
             version=side.arm.version if side else FALLBACK,
             feature_set=side.model.feature_set if side else "",
             applied=result.applied if result else (),
-            vector=vector,
-            score=score,
+            vector=answer.vector,
+            score=answer.score,
             threshold_set=side.model.threshold_set if side else "",
-            decision=decision,
-            propensity=1.0,
+            decision=answer.decision,
+            propensity=answer.propensity,
+            degraded=answer.flags,
             principal=row.principal,
+            model_ns=answer.model_ns,
+            batch=answer.batch,
             trace_id=row.trace_id,
         )
-
-    def _add(self, row: Row, made: DecisionRecord, chosen: Side | None, group: int, claimed: bool) -> None:
         reply = v1.encode(
             v1.Prediction(
-                transaction_id=row.transaction_id,
-                decision_id=made.decision_id,
-                score=made.score,
-                decision=made.decision,
-                reasons=[],
-                model_version=made.version,
-                degraded=bool(made.degraded & record.FALLBACK),
+                row.transaction_id,
+                made.decision_id,
+                made.score,
+                made.decision,
+                [],
+                made.version,
+                bool(answer.flags & record.FALLBACK),
             )
         )
-        self.decided.append(Decided(row, made, reply, chosen, group, claimed))
+        return Made(row, made, reply, where[0], where[1], result is not None, where[2])
 
-    def count(self) -> None:
+    def count(self, made: Iterable[Made]) -> None:
         """Move the arm counters; called when the replies have gone out."""
-        tau = self.route.table.tau_ns
-        for each in self.decided:
-            if each.superseded:
-                continue
-            made, side = each.record, each.chosen
-            numbers = side.counts if side else self.route.fallback
-            batch = counts.batch_bin(made.batch)
-            numbers.add(counts.REQUESTS, batch, each.group)
-            if made.degraded & record.ERROR:
-                numbers.add(counts.ERRORS, batch, each.group)
-            if made.degraded & record.MISS:
-                numbers.add(counts.MISSES, batch, each.group)
-            if made.degraded & record.FALLBACK:
-                numbers.add(counts.DEGRADED, batch, each.group)
-            elif side is not None and side.arm.name == made.arm:
-                if flagged(made.decision):
-                    numbers.add(counts.FLAGGED, batch, each.group)
-                if tau is not None and made.model_ns > tau:
-                    numbers.add(counts.SLOW, batch, each.group)
+        for each in made:
+            if not each.superseded:
+                numbers = each.chosen.counts if each.chosen else self.route.fallback
+                _count(numbers, each, self.route.table.tau_ns)
 
-    async def compare(self, side: Side) -> None:
-        """Score the answered rows with a shadow and count the differences."""
-        rows = [index for index, _, _ in self.comparable]
-        if side.lane is None:
+    async def compare(self, side: Side, made: Sequence[Made]) -> None:
+        """Score answered rows with a shadow and count the differences."""
+        pairs = [each for each in made if each.index is not None]
+        if side.lane is None or not pairs:
             return
-        called = await side.lane.run(side.model, self._of_set(side)[rows], self.options.deadline_ms / 1000)
+        vectors = self._of(side, [each.index for each in pairs if each.index is not None])
+        called = await side.lane.run(side.model, vectors, self._options.deadline_ms / 1000)
         if called is None:
-            side.shadow.misses += len(rows)
+            side.shadow.misses += len(pairs)
         elif called.decided is None:
-            side.shadow.errors += len(rows)
+            side.shadow.errors += len(pairs)
         else:
-            side.counts.time(counts.batch_bin(len(rows)), called.model_ns)
-            for (_, score, decision), theirs, verdict in zip(
-                self.comparable, called.decided.scores.tolist(), called.decided.decisions, strict=True
-            ):
-                side.shadow.add(theirs - score, RANK[verdict] - RANK[decision])
+            side.counts.time(counts.batch_bin(len(pairs)), called.model_ns)
+            theirs = zip(called.decided.scores.tolist(), called.decided.decisions, strict=True)
+            for each, (score, decision) in zip(pairs, theirs, strict=True):
+                side.shadow.add(score - (each.record.score or 0.0), RANK[decision] - RANK[each.record.decision])
 
 
-def _with(made: DecisionRecord, **changes: Any) -> DecisionRecord:
-    return msgspec.structs.replace(made, **changes)
+def _count(numbers: counts.ArmCounts, each: Made, tau_ns: int | None) -> None:
+    made = each.record
+    batch, flags = counts.batch_bin(made.batch), made.degraded
+    numbers.add(counts.REQUESTS, batch, each.group)
+    if flags & record.ERROR:
+        numbers.add(counts.ERRORS, batch, each.group)
+    if flags & record.MISS:
+        numbers.add(counts.MISSES, batch, each.group)
+    if flags & record.FALLBACK:
+        numbers.add(counts.DEGRADED, batch, each.group)
+    elif each.chosen is not None and each.chosen.arm.name == made.arm:
+        if flagged(made.decision):
+            numbers.add(counts.FLAGGED, batch, each.group)
+        if tau_ns is not None and made.model_ns > tau_ns:
+            numbers.add(counts.SLOW, batch, each.group)

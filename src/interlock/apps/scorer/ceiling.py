@@ -12,6 +12,7 @@ from interlock.decision.table import CANDIDATE
 from interlock.serving.options import ServingOptions
 
 _Sums = dict[str, tuple[int, int, int]]
+_Packed = dict[str, tuple[bytes, tuple[int, int, int]]]
 
 
 class Ceiling:
@@ -20,7 +21,7 @@ class Ceiling:
     def __init__(self, options: ServingOptions) -> None:
         self._options = options
         self._seen: deque[tuple[int, _Sums]] = deque()
-        self._packed: dict[str, tuple[bytes, tuple[int, int, int]]] = {}
+        self._packed: _Packed = {}
 
     def look(self, now_ns: int, live: Iterable[WorkerCounts]) -> Iterator[tuple[str, str]]:
         """(service, reason) of each candidate that is over a ceiling now."""
@@ -39,19 +40,20 @@ class Ceiling:
 
     def _sums(self, live: Iterable[WorkerCounts]) -> _Sums:
         found: _Sums = {}
+        before, self._packed = self._packed, {}  # what is no longer reported is forgotten
         for worker in live:
             for key, packed in worker.arms.items():
                 if counts.parse_key(key)[2] == CANDIDATE:
-                    mine = self._totals(f"{worker.reset_id}/{key}", packed)
+                    mine = self._totals(before, f"{worker.reset_id}/{key}", packed)
                     known = found.get(key, (0, 0, 0))
                     found[key] = known[0] + mine[0], known[1] + mine[1], known[2] + mine[2]
         return found
 
-    def _totals(self, name: str, packed: bytes) -> tuple[int, int, int]:
+    def _totals(self, before: _Packed, name: str, packed: bytes) -> tuple[int, int, int]:
         """Sums of one worker's arm; unpacked only when they changed."""
-        known = self._packed.get(name)
+        known = before.get(name)
         if known is None or known[0] is not packed:
             arm = ArmCounts.unpack(packed)
             known = packed, (arm.total(counts.REQUESTS), arm.total(counts.ERRORS), arm.total(counts.MISSES))
-            self._packed[name] = known
+        self._packed[name] = known
         return known[1]

@@ -1,7 +1,8 @@
 """The supervisor's workers: starts them by exec, talks to them, replaces the crashed, hung and silent.
 
 Who should live is decided by the table in `serving.fleet`; this file carries it out. A replacement
-is loaded and ready before it accepts, and a worker that ended is replaced at once.
+is loaded and ready before it accepts; a worker that ended is replaced at once; one whose model call
+hangs serves on until its successor is ready.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import InterlockError, UnreachableError
@@ -26,7 +27,9 @@ from interlock.serving.options import ServingOptions
 
 _log = logging.getLogger(__name__)
 _PAUSE_S = 0.5
-"""Before a worker that ended unready is replaced, so that one that cannot start does not spin."""
+"""Before a worker that could not start is started again, so that it does not spin."""
+_SPARE_S = 3.0
+"""Beyond the sum of the limits that a leaving worker keeps."""
 _OWN_STALL_NS = NS_PER_S
 _LAST_WORDS_S = 5.0
 """How long the last reports of an ended worker are read."""
@@ -45,7 +48,7 @@ class Member:
     @property
     def serving(self) -> bool:
         """Whether it takes requests."""
-        return self.worker.state == fleet.SERVING
+        return self.worker.serves
 
 
 class Crew:
@@ -87,6 +90,8 @@ class Crew:
         self._tasks: set[asyncio.Task[None]] = set()
         self._handles: tuple[socket.socket, int] | None = None
         self._stopping = False
+        stop_s = options.lag_s + options.drain_s + options.linger_s + options.held_s + options.hang_s
+        self._leave_s = stop_s + _SPARE_S
 
     @property
     def serving(self) -> list[Member]:
@@ -105,10 +110,8 @@ class Crew:
         members = list(self.members.values())
         for member in members:
             self._event(member, "stop")
-        options = self._options
-        patience = options.lag_s + options.drain_s + options.linger_s + options.held_s + options.hang_s + 3
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(self._leave_s):
                 await asyncio.gather(*(member.process.wait() for member in members))
         for member in members:
             with contextlib.suppress(ProcessLookupError):
@@ -121,9 +124,10 @@ class Crew:
         slept, self._checked_ns = now - self._checked_ns > _OWN_STALL_NS, now
         if slept:  # This process stood still: what the workers said meanwhile is not read yet.
             for member in self.members.values():
-                member.worker = replace(member.worker, heard_ns=now)
+                member.worker = fleet.heard(member.worker, now)
         for member in list(self.members.values()):
-            event = fleet.overdue(member.worker, now, self._options.start_s, self._options.silence_s)
+            options = self._options
+            event = fleet.overdue(member.worker, now, options.start_s, options.silence_s, self._leave_s)
             if event:
                 _log.error("worker %s is %s", member.worker.name, event)
                 self._event(member, event)
@@ -135,6 +139,8 @@ class Crew:
             UnreachableError: the worker ended or did not answer in time.
             InterlockError: what the worker answered.
         """
+        if member.worker.name not in self.members:
+            raise UnreachableError("the worker has ended", "its replacement is on the way")
         number = next(self._numbers)
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         member.waiting[number] = answer
@@ -222,8 +228,8 @@ class Crew:
             _log.warning("worker %s ended before it was ready", member.worker.name)
         except InterlockError:
             _log.exception("worker %s cannot be made ready", member.worker.name)
-            with contextlib.suppress(ProcessLookupError):
-                member.process.kill()
+            if member.worker.state == fleet.STARTING:
+                self._event(member, "unfit")
 
     def _ended(self, member: Member) -> None:
         self.members.pop(member.worker.name, None)
@@ -244,9 +250,17 @@ class Crew:
         for action in actions:
             if action == "spawn":
                 self._go(self._spawn(0.0 if served else _PAUSE_S))
-            elif action in ("kill", "terminate"):
+            elif action == "relieve":
+                self._relieve()
+            else:
                 with contextlib.suppress(ProcessLookupError):
                     member.process.send_signal(signal.SIGKILL if action == "kill" else signal.SIGTERM)
+
+    def _relieve(self) -> None:
+        """One worker more is ready: the longest retiring one may leave."""
+        retiring = [member for member in self.members.values() if member.worker.state == fleet.RETIRING]
+        for member in retiring[:1]:
+            self._event(member, "relieved")
 
     async def _listen(self, member: Member, reader: asyncio.StreamReader) -> None:
         frames = Frames()
@@ -256,8 +270,7 @@ class Crew:
                     self._word(member, words.decode(body))
 
     def _word(self, member: Member, word: Answer | Report | AskMetrics) -> None:
-        now = self._clock.monotonic_ns()
-        member.worker = replace(member.worker, heard_ns=now)
+        member.worker = fleet.heard(member.worker, self._clock.monotonic_ns())
         if isinstance(word, Answer):
             waiting = member.waiting.get(word.number)
             if waiting is not None and not waiting.done():
@@ -268,7 +281,8 @@ class Crew:
             self._heard(member, word)
             member.report = word
             if word.hung and member.serving:
-                _log.error("worker %s has a model call that hangs", member.worker.name)
+                if member.worker.state == fleet.SERVING:
+                    _log.error("worker %s has a model call that hangs", member.worker.name)
                 self._event(member, "hung")
 
     def _go(self, work: Awaitable[None]) -> asyncio.Task[None]:

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import uvloop
 
 from interlock.apps.scorer import shelf
@@ -25,12 +26,12 @@ from interlock.apps.scorer.ceiling import Ceiling
 from interlock.apps.scorer.crew import Crew, Member
 from interlock.apps.scorer.trial import COMMAND
 from interlock.base.clock import NS_PER_S, SystemClock
-from interlock.base.errors import RefusedError, UnreachableError
+from interlock.base.errors import InterlockError, RefusedError, UnreachableError
 from interlock.base.ids import SystemIds, uuid7
 from interlock.decision import counts, sealing
 from interlock.decision.admin import Latch, Observed, ServiceState
 from interlock.decision.counts import ArmCounts
-from interlock.decision.table import RouteTable
+from interlock.decision.table import BUCKETS, CHAMPION, RouteTable
 from interlock.privacy.redact import configure_logging
 from interlock.serving import fence as fences
 from interlock.serving import metrics
@@ -73,7 +74,7 @@ class Supervisor:
                 self._remember(service.table)
                 self._wanted |= _bundles(service.table)
             self._fence.set_latch(service.slot, service.latch is not None)
-            self._lease(name)
+            self._lease(name)  # from now: the lease of before is not known, and one lease more is the price
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -119,12 +120,10 @@ class Supervisor:
         async with self._crew.changes:
             self._wanted[bundle] = service, folder
         try:
-            workers = await self._crew.ask_all(
-                lambda number: LoadModel(number, service, bundle, folder), self._options.load_s + 1
-            )
+            workers = await self._crew.ask_all(_load(service, bundle, folder), self._options.load_s + 1)
         except BaseException:
             if bundle not in self._loaded:
-                self._wanted.pop(bundle, None)
+                await self._forget(bundle)
             raise
         self._loaded.add(bundle)
         return report, workers
@@ -137,10 +136,15 @@ class Supervisor:
             self._refuse_older(service.table, table)
             if not table.bundles <= self._loaded:
                 raise RefusedError("a version of the table is not loaded", "load it before it is routed to")
+            place = fences.place(*table.order)
             shelf.write_table(self._folder, table)
             self._remember(table)
             service.table = table
+            if table.lease_s is not None:
+                self._lease(table.service)  # from receipt, not from the last worker's answer
             workers = await self._crew.ask_all(lambda number: InstallTable(number, service.slot, table), _ORDER_S)
+            # Every worker that lives has it. One that comes back with an older table meets the floor.
+            self._fence.set_floor(service.slot, place)
             latch = service.latch
             if latch is not None and table.clears == latch.id and table.epoch > latch.epoch:
                 shelf.write_latch(self._folder, table.service, None)
@@ -156,20 +160,32 @@ class Supervisor:
             for name, service in self._services.items():
                 if service.table is not None and bundle in service.table.bundles:
                     raise RefusedError(f"the table of {name} still names it", "install another table first")
-            self._wanted.pop(bundle, None)
-            self._loaded.discard(bundle)
-            if self._crew.serving:
-                await self._crew.ask_all(lambda number: UnloadModel(number, bundle), _ORDER_S)
+            await self._forget(bundle)
+
+    async def _forget(self, bundle: str) -> None:
+        self._wanted.pop(bundle, None)
+        self._loaded.discard(bundle)
+        if self._crew.serving:
+            await self._crew.ask_all(lambda number: UnloadModel(number, bundle), _ORDER_S)
 
     def retreat(self, name: str, latch: str, reason: str, actor: str, at_ns: int) -> None:
-        """Set the latch: the fence first, then the disk; idempotent."""
+        """Set the latch: the fence first, then the disk; idempotent, also after a disk that refused.
+
+        Raises:
+            UnreachableError: it holds now, but would not survive a restart.
+        """
         service = self._service(name)
+        self._fence.set_latch(service.slot, True)
         if service.latch is not None:
             return
-        self._fence.set_latch(service.slot, True)
         epoch, generation = service.table.order if service.table else (0, 0)
         held = Latch(latch, reason, actor, at_ns, epoch, generation)
-        shelf.write_latch(self._folder, name, held)
+        try:
+            shelf.write_latch(self._folder, name, held)
+        except OSError as error:
+            raise UnreachableError(
+                "the retreat holds, but could not be written", "repair the disk under tables/, then retreat again"
+            ) from error
         service.latch = held  # Not before it is durable: whoever asks again after a failure must not hear `Done`.
         _log.warning("%s retreated: %s (%s)", name, reason, actor)
 
@@ -216,21 +232,40 @@ class Supervisor:
     # --- workers ------------------------------------------------------------------------------
 
     async def _prepare(self, member: Member) -> None:
-        """Give a new worker everything that is loaded and routed; the crew holds `changes`."""
+        """Give a new worker everything that is loaded and routed; the crew holds `changes`.
+
+        Raises:
+            InterlockError: it cannot have what others serve, and so must not take their traffic.
+        """
         for bundle, (service, folder) in list(self._wanted.items()):
             try:
                 await self._crew.ask(member, _load(service, bundle, folder), self._options.load_s + 1)
                 self._loaded.add(bundle)
             except UnreachableError:
                 raise
-            except Exception:
-                _log.exception("a new worker cannot load a bundle of %s", service)
+            except InterlockError:
+                if self._crew.serving:
+                    raise
+                # The first worker after a restart: what else is routed can be served all the same.
+                _log.exception("a bundle of %s cannot be loaded", service)
         for name, each in self._services.items():
-            if each.table is not None and each.table.bundles <= self._loaded:
-                # A worker that lacks what others have is refused here, and another is started.
-                await self._crew.ask(member, _install(each.slot, each.table), _ORDER_S)
+            table = self._routable(name, each.table)
+            if table is not None:
+                await self._crew.ask(member, _install(each.slot, table), _ORDER_S)
+                self._unready.discard(name)
             elif each.table is not None:
                 self._unready.add(name)
+
+    def _routable(self, name: str, table: RouteTable | None) -> RouteTable | None:
+        """The table, or what can be served of it when a version cannot be loaded: the champion alone."""
+        if table is None or table.bundles <= self._loaded:
+            return table
+        champion = table.arm(CHAMPION)
+        if champion is None or champion.bundle not in self._loaded:
+            return None
+        self._go_back(name, "a version that takes part in the rollout cannot be loaded")
+        alone = msgspec.structs.replace(champion, ranges=((0, BUCKETS),))
+        return msgspec.structs.replace(table, arms=(alone,), shadows=())
 
     def _heard(self, member: Member, report: Report) -> None:
         old = member.report.counts if member.report else None

@@ -79,10 +79,11 @@ class Worker:
         doors = Doors(self, (rows.tokeniser(settings), self._features), self._clock, self._edge, options)
         self._server = Server(doors.handle, self._note, options, self._clock)
         self._responses: dict[str, int] = {}
-        self._latency = [0] * (len(metrics.BUCKETS) + 1)
-        self._latency_sum = 0.0
+        self._latency: dict[str, list[int]] = {}
+        self._latency_sum: dict[str, float] = {}
         self._asked: dict[int, Callable[[str], None]] = {}
         self._leave = asyncio.Event()
+        self._orphaned = False
         self._writer: asyncio.StreamWriter | None = None
         self._around: Surroundings | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -107,9 +108,10 @@ class Worker:
         listening = asyncio.create_task(self._listen(reader))
         reporting = asyncio.create_task(self._report())
         await self._leave.wait()
-        # Ready says no already; keep accepting until those who route to us have seen it.
-        await asyncio.sleep(self._settings.scoring.lag_s)
-        await self._server.stop()
+        if not self.ready():
+            # All of us leave: keep accepting until those who route to this host have seen that ready says no.
+            await asyncio.sleep(self._settings.scoring.lag_s)
+        await self._server.stop(last=not self.ready())
         # A client may be gone before its decision is made: that is recorded and counted all the same.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.scoring.hang_s):
@@ -126,8 +128,8 @@ class Worker:
         await store.close()
 
     def ready(self) -> bool:
-        """Whether traffic should come: the supervisor says so, and this worker is not leaving."""
-        return self._fence.ready and not self._leave.is_set()
+        """Whether traffic should come: the supervisor says so for all of its workers."""
+        return self._fence.ready and not self._orphaned
 
     def metrics(self, give: Callable[[str], None]) -> None:
         """Ask the supervisor, who knows all workers."""
@@ -150,6 +152,7 @@ class Worker:
                     else:
                         self._obey(order)
         finally:
+            self._orphaned = True
             self._leave.set()
 
     async def _load(self, order: LoadModel) -> None:
@@ -231,8 +234,8 @@ class Worker:
                 hung |= bool(since) and now - since > self._settings.scoring.hang_s * NS_PER_S
         every = self.pipelines.values()
         totals = Totals(
-            dict(self._responses),
-            list(self._latency),
+            self._responses,
+            self._latency,
             self._latency_sum,
             sum(each.tallies.held for each in every),
             sum(each.tallies.repeated for each in every),
@@ -252,10 +255,14 @@ class Worker:
     def _note(self, exchange: Exchange, status: int) -> None:
         name = str(status)
         self._responses[name] = self._responses.get(name, 0) + 1
-        if exchange.path.endswith(":predict"):
+        label = exchange.label
+        if label:
             seconds = (self._clock.monotonic_ns() - exchange.started_ns) / NS_PER_S
-            self._latency[bisect_left(metrics.BUCKETS, seconds)] += 1
-            self._latency_sum += seconds
+            if label not in self._latency:
+                self._latency[label] = [0] * (len(metrics.BUCKETS) + 1)
+                self._latency_sum[label] = 0.0
+            self._latency[label][bisect_left(metrics.BUCKETS, seconds)] += 1
+            self._latency_sum[label] += seconds
 
     def _send(self, word: Answer | Report | AskMetrics) -> None:
         if self._writer is not None and not self._writer.is_closing():
@@ -284,6 +291,9 @@ def main() -> None:
     control = socket.socket(fileno=given.control)
     listener.setblocking(False)
     control.setblocking(False)
+
+    # The arms' threads take the interpreter back from a busy loop within this time (Python's default is 5 ms).
+    sys.setswitchinterval(0.001)
 
     async def work() -> None:
         await Worker(load(), given.name, (listener, control), given.fence).run()

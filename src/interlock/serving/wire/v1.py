@@ -21,9 +21,11 @@ MAX_AMOUNT = 10**11 - 1
 """Minor units: shorter than any card number, so that an amount cannot hide one."""
 
 _Name = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-_Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
-_RFC3339 = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$"
-_UNKNOWN = re.compile(r"unknown field `([^`]*)`")
+# `\Z` and not `$`, which a final newline passes; `[0-9]` and not `\d`, which other scripts' digits pass.
+_Id = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9_-]{1,64}\Z")]
+_RFC3339 = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})\Z"
+_UNKNOWN = re.compile(r"unknown field `(.*?)`( - at `\$[^`]*`)?\Z", re.DOTALL)
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,31}\Z")
 
 
 class Transaction(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -32,12 +34,12 @@ class Transaction(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     transaction_id: _Id
     pan: Annotated[str, msgspec.Meta(min_length=12, max_length=40)]
     amount: Annotated[int, msgspec.Meta(ge=0, le=MAX_AMOUNT)]
-    currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}$")]
+    currency: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{3}\Z")]
     terminal_id: _Name
     device_id: _Name
     ip: _Name
-    mcc: Annotated[str, msgspec.Meta(pattern=r"^\d{4}$")] | None = None
-    country: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2}$")] | None = None
+    mcc: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}\Z")] | None = None
+    country: Annotated[str, msgspec.Meta(pattern=r"^[A-Z]{2}\Z")] | None = None
     event_time: Annotated[str, msgspec.Meta(pattern=_RFC3339)] | None = None
 
 
@@ -112,6 +114,9 @@ def _malformed(problem: Exception) -> UsageError:
     unknown = _UNKNOWN.search(text)
     if unknown:
         pans.refuse_sensitive([unknown.group(1)])
+        name = unknown.group(1)
+        # A name that is no name may be a value that slipped: it is not repeated.
+        text = f"unknown field {name if _FIELD.match(name) else 'with another name'}{unknown.group(2) or ''}"
     if not isinstance(problem, msgspec.ValidationError):
         text = "the body is not JSON"
     return UsageError(redact(text), 'send {"instances": [{…}]} with the fields of the OpenAPI page')
