@@ -53,11 +53,12 @@ class Doors:
         path, method = exchange.path, exchange.method
         if path.startswith(_MODELS + "/") and path.endswith(":predict"):
             if method != "POST":
-                exchange.refuse(405, "predict takes POST")
+                exchange.refuse(405, "predict takes POST", extra=b"allow: POST\r\n")
             else:
                 self._predict(exchange, path[len(_MODELS) + 1 : -len(":predict")])
         elif method not in ("GET", "HEAD"):
-            exchange.refuse(405 if path in _FIXED or path.startswith(_MODELS) else 404, "no such operation")
+            known = path in _FIXED or path.startswith(_MODELS)
+            exchange.refuse(405 if known else 404, "no such operation", extra=b"allow: GET, HEAD\r\n" if known else b"")
         elif path in _FIXED:
             _FIXED[path](self, exchange)
         elif path.startswith(_MODELS + "/"):
@@ -74,9 +75,12 @@ class Doors:
         if kind != b"application/json":
             exchange.refuse(415, "send application/json")
             return
+        if exchange.headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+            exchange.refuse(415, "send the body as it is, without a content encoding")
+            return
         try:
             found = v1.decode(exchange.body, self._features.currencies, self._options.max_instances)
-            call = Call(len(found), lambda outcome: _finish(exchange, outcome))
+            call = Call(len(found), lambda outcome: _finish(exchange, service, call, outcome))
             rows = [self._row(exchange, call, (service, place), each) for place, each in enumerate(found)]
             pipeline.submit(rows)
         except UsageError as error:
@@ -148,7 +152,9 @@ _FIXED: dict[str, Callable[[Doors, Exchange], None]] = {
 }
 
 
-def _finish(exchange: Exchange, outcome: list[bytes] | Unanswered) -> None:
+def _finish(exchange: Exchange, service: str, call: Call, outcome: list[bytes] | Unanswered) -> None:
+    if call.version:
+        exchange.label = f"{service}|{call.version}"
     if isinstance(outcome, Unanswered):
         exchange.refuse(outcome.status, outcome.message, outcome.retry_s)
     else:

@@ -1,24 +1,31 @@
 """HTTP/1.1 for the scoring API: one asyncio.Protocol on httptools.
 
 Contract. Requests of one connection are answered in their order, pipelined or not. Bounded: header
-bytes and fields (431), body (413), unanswered requests of a connection (it is not read further),
-time to the end of headers and body (408), idle time (closed). Content-Length together with
-Transfer-Encoding is refused (RFC 9112 section 6.1). While leaving, every reply says
+bytes and fields (431), body (413), unanswered requests and unread replies of a connection (it is
+not read further), time to the end of headers and body (408), idle time (closed), connections per
+worker (further ones stay in the kernel's queue). Framing that two parties could read differently
+is refused (RFC 9112 sections 3.2 and 6.1). While leaving, the last reply of each connection says
 `Connection: close`; then the sending side is shut down, and what still arrives is read until the
-peer closes or `linger_s` has passed, so that no reset overtakes the last reply.
+peer closes or `linger_s` has passed, so that no reset overtakes that reply. The listener is
+shared with other processes: it is closed, never shut down.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import socket
 from collections import deque
 from collections.abc import Callable
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, cast
+from urllib.parse import urlsplit
 
 import httptools
 
+from interlock.apps.scorer.listening import Listening
 from interlock.base.clock import NS_PER_S, Clock
 from interlock.serving.options import ServingOptions
 from interlock.serving.wire import v1
@@ -26,6 +33,7 @@ from interlock.serving.wire import v1
 JSON = b"application/json"
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_log = logging.getLogger(__name__)
 
 
 class Exchange:
@@ -36,9 +44,11 @@ class Exchange:
         path: without the query.
         headers: lower-case names; the last of a repeated one.
         body: whole.
+        closes: the connection ends after this one.
+        label: `<service>|<model version>` for the latency metric, or empty.
     """
 
-    __slots__ = ("_connection", "body", "closes", "headers", "method", "path", "response", "started_ns")
+    __slots__ = ("_connection", "body", "closes", "headers", "label", "method", "path", "response", "started_ns")
 
     def __init__(self, connection: Connection, started_ns: int) -> None:
         self._connection = connection
@@ -47,31 +57,32 @@ class Exchange:
         self.headers: dict[bytes, bytes] = {}
         self.body = b""
         self.closes = False
+        self.label = ""
         self.started_ns = started_ns
-        self.response: bytes | None = None
+        self.response: tuple[bytes, bytes] | None = None
+        """(head without its last line, body): whether it closes is known when it goes out."""
 
     def respond(self, status: int, body: bytes, kind: bytes = JSON, extra: bytes = b"") -> None:
         """Answer; it goes out when everything before it has."""
         if self.response is not None:
             return
-        self._connection.server.note(self, status)
-        closes = self.closes or self._connection.server.leaving
-        self.closes = closes
-        self.response = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b%b\r\n" % (
+        server = self._connection.server
+        server.note(self, status)
+        head = b"HTTP/1.1 %d %b\r\ndate: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b" % (
             status,
             _REASONS.get(status, b"Unknown"),
+            server.date,
             kind,
             len(body),
             extra,
-            b"connection: close\r\n" if closes else b"",
         )
-        if self.method != "HEAD":
-            self.response += body
+        self.response = head, b"" if self.method == "HEAD" else body
         self._connection.flush()
 
-    def refuse(self, status: int, message: str, retry_s: int = 0) -> None:
+    def refuse(self, status: int, message: str, retry_s: int = 0, extra: bytes = b"") -> None:
         """Answer with the protocol's error object."""
-        self.respond(status, v1.error(message), extra=b"retry-after: %d\r\n" % retry_s if retry_s else b"")
+        again = b"retry-after: %d\r\n" % retry_s if retry_s else b""
+        self.respond(status, v1.error(message), extra=again + extra)
 
 
 Handler = Callable[[Exchange], None]
@@ -87,29 +98,37 @@ class Server:
         self.options = options
         self.clock = clock
         self.leaving = False
+        self.date = b""
         self.connections: set[Connection] = set()
-        self._server: asyncio.Server | None = None
+        self._listening: Listening | None = None
         self._empty = asyncio.Event()
+        self._tell_time()
 
-    async def serve(self, sock: Any) -> None:
-        """Begin to accept on the inherited listener."""
-        self._server = await asyncio.get_running_loop().create_server(lambda: Connection(self), sock=sock)
+    async def serve(self, listener: socket.socket) -> None:
+        """Begin to accept on the inherited listener, which must not block."""
+        most = self.options.max_connections
+        self._listening = Listening(listener, lambda: Connection(self), lambda: len(self.connections), most)
+        self._listening.watch()
 
     def sweep(self) -> None:
         """Close what has been slow or idle for too long; called twice a second."""
+        self._tell_time()
         now = self.clock.monotonic_ns()
         for connection in list(self.connections):
             connection.check(now)
 
-    async def stop(self) -> None:
-        """Stop accepting, answer what is under way with `Connection: close`, then close the rest."""
-        if self._server is not None:
-            self._server.close()
-        await asyncio.sleep(0)  # one turn: what was accepted already becomes a connection
+    async def stop(self, last: bool = False) -> None:
+        """Stop accepting, answer what is under way with `Connection: close`, then close the rest.
+
+        Args:
+            last: nobody else serves the listener: what the kernel has queued is accepted first.
+        """
+        if self._listening is not None:
+            await self._listening.end(last, self.options.linger_s)
         self.leaving = True
         await self._emptied(self.options.drain_s)
         for connection in list(self.connections):
-            if not connection.pipeline:
+            if connection.quiet:
                 connection.finish()
         await self._emptied(self.options.linger_s + self.options.held_s)
         for connection in list(self.connections):
@@ -120,12 +139,17 @@ class Server:
         self.connections.discard(connection)
         if not self.connections:
             self._empty.set()
+        if self._listening is not None:
+            self._listening.watch()
 
     async def _emptied(self, patience_s: float) -> None:
         self._empty.clear()
         if self.connections:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._empty.wait(), patience_s)
+
+    def _tell_time(self) -> None:
+        self.date = formatdate(self.clock.now_ns() / NS_PER_S, usegmt=True).encode()
 
 
 class Connection(asyncio.Protocol):
@@ -140,13 +164,22 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._body: list[bytes] = []
         self._body_size = 0
-        self._header_size = 0
+        self._arrived = 0
+        self._head_size = 0
         self._fields = 0
+        self._hosts = 0
         self._in_headers = True
         self._deaf = False
         self._finishing = False
-        self._paused = False
+        self._ended = False
+        self._full = False
+        self._unread = False
         self._deadline_ns = 0
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no request is being received or answered."""
+        return not self.pipeline and self._current is None
 
     # --- asyncio ------------------------------------------------------------------------------
 
@@ -165,35 +198,48 @@ class Connection(asyncio.Protocol):
         """Bytes came."""
         if self._deaf:
             return
-        if self._current is None:
-            self._wait(self.server.options.header_timeout_s)
         if self._in_headers:
-            self._header_size += len(data)
+            self._arrived += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._reject(400, "upgrades are not served here")
+            self._deaf = True  # answered as any request, on a connection that ends with it
         except httptools.HttpParserError:
             self._reject(400, "not an HTTP/1.1 request")
-        if self._in_headers and self._header_size > self.server.options.max_header_bytes:
+        if self._in_headers and self._arrived > self.server.options.max_header_bytes:
             self._reject(431, "the headers are too long")
 
     def eof_received(self) -> bool:
         """The client has sent everything: what is under way is still answered."""
+        self._ended = True
         if not self.pipeline:
             return False
         self._deaf = True
         self.pipeline[-1].closes = True
         return True
 
+    def pause_writing(self) -> None:
+        """The client does not read its replies: stop reading its requests."""
+        self._unread = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client reads again."""
+        self._unread = False
+        self._read_on()
+
     # --- httptools ----------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        if self._deaf:
+            return
         self._current = Exchange(self, self.server.clock.monotonic_ns())
         self._url = b""
         self._body, self._body_size = [], 0
-        self._fields, self._in_headers = 0, True
+        self._head_size = self._fields = self._hosts = 0
+        self._in_headers = True
+        self._wait(self.server.options.header_timeout_s)
 
     def on_url(self, url: bytes) -> None:
         """A piece of the target."""
@@ -202,10 +248,10 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header field."""
         self._fields += 1
+        self._head_size += len(name) + len(value) + 4
         if self._current is not None:
             key = name.lower()
-            if key == b"content-length" and self._current.headers.get(key, value) != value:
-                self._reject(400, "two different lengths")
+            self._hosts += key == b"host"
             self._current.headers[key] = value
 
     def on_headers_complete(self) -> None:
@@ -214,16 +260,17 @@ class Connection(asyncio.Protocol):
         if exchange is None or self._deaf:
             return
         self._in_headers = False
-        self._header_size = 0
+        self._arrived = 0
         self._wait(options.body_timeout_s)
         headers = exchange.headers
-        if self._fields > options.max_headers:
-            self._reject(431, "too many header fields")
+        length = headers.get(b"content-length", b"0")
+        if self._fields > options.max_headers or self._head_size + len(self._url) > options.max_header_bytes:
+            self._reject(431, "the headers are too long, or too many")
         elif b"content-length" in headers and b"transfer-encoding" in headers:
             self._reject(400, "Content-Length and Transfer-Encoding exclude each other")
-        elif headers.get(b"content-length", b"0").isdigit() and int(headers.get(b"content-length", b"0")) > (
-            options.max_body_bytes
-        ):
+        elif self._hosts > 1 or (not self._hosts and self._parser.get_http_version() == "1.1"):
+            self._reject(400, "a request has exactly one Host")
+        elif length.isdigit() and int(length) > options.max_body_bytes:
             self._reject(413, "the body is too long")
         elif headers.get(b"expect", b"").lower() == b"100-continue" and not self.pipeline:
             self._transport.write(_CONTINUE)
@@ -239,22 +286,25 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         """A request is whole."""
         exchange, self._current = self._current, None
-        self._in_headers, self._header_size = True, 0
+        self._in_headers, self._arrived = True, 0
         if exchange is None or self._deaf:
             return
         exchange.method = self._parser.get_method().decode("ascii", "replace")
-        exchange.path = self._url.split(b"?", 1)[0].decode("ascii", "replace")
-        exchange.body = b"".join(self._body)
-        exchange.closes = not self._parser.should_keep_alive()
+        exchange.path = _path(self._url)
+        exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        exchange.closes = not self._parser.should_keep_alive() or self._parser.should_upgrade()
         self._body = []
         self._wait(self.server.options.idle_timeout_s)
         self.pipeline.append(exchange)
-        if exchange.closes:
-            self._deaf = True
-        if len(self.pipeline) >= self.server.options.max_pipeline and not self._paused:
-            self._paused = True
+        self._deaf = exchange.closes
+        if len(self.pipeline) >= self.server.options.max_pipeline and not self._full:
+            self._full = True
             self._transport.pause_reading()
-        self.server.handler(exchange)
+        try:
+            self.server.handler(exchange)
+        except Exception:  # a defect must cost this request, not the connection or the worker
+            _log.exception("a request could not be handled")
+            exchange.refuse(500, "internal error")
 
     # --- answering ----------------------------------------------------------------------------
 
@@ -264,17 +314,19 @@ class Connection(asyncio.Protocol):
             return
         out: list[bytes] = []
         last = False
-        while self.pipeline and self.pipeline[0].response is not None and not last:
+        while not last and self.pipeline and (response := self.pipeline[0].response) is not None:
             exchange = self.pipeline.popleft()
-            # Pipelined requests behind this one are answered first: only the last may close.
-            last = exchange.closes and not self.pipeline
-            out.append(exchange.response or b"")
-        if out:
-            self._transport.write(b"".join(out))
+            # What was pipelined behind it is answered first: a client stops reading at `close`.
+            last = (exchange.closes or self.server.leaving) and self.quiet
+            out += (response[0], b"connection: close\r\n\r\n" if last else b"\r\n", response[1])
+        if not out:
+            return
+        self._transport.write(b"".join(out))
+        if self._current is None:
             self._wait(self.server.options.idle_timeout_s)
-        if self._paused and len(self.pipeline) < self.server.options.max_pipeline // 2:
-            self._paused = False
-            self._transport.resume_reading()
+        if self._full and len(self.pipeline) < self.server.options.max_pipeline // 2:
+            self._full = False
+            self._read_on()
         if last:
             self.finish()
 
@@ -283,6 +335,9 @@ class Connection(asyncio.Protocol):
         if self._finishing or self._transport.is_closing():
             return
         self._finishing = self._deaf = True
+        if self._ended:
+            self._transport.close()
+            return
         if self._transport.can_write_eof():
             self._transport.write_eof()
         self._wait(self.server.options.linger_s)
@@ -293,16 +348,18 @@ class Connection(asyncio.Protocol):
 
     def check(self, now_ns: int) -> None:
         """Enforce the time limit that is running."""
-        if now_ns < self._deadline_ns or (self.pipeline and not self._finishing):
+        if now_ns < self._deadline_ns:
             return
-        if self._finishing:
+        if self._finishing or self._unread:
             self.abort()
         elif self._current is not None:
             self._reject(408, "the request did not arrive in time")
-        elif self._header_size:
-            self.abort()
-        else:
+        elif not self.pipeline:
             self.finish()
+
+    def _read_on(self) -> None:
+        if not (self._full or self._unread or self._transport.is_closing()):
+            self._transport.resume_reading()
 
     def _wait(self, seconds: float) -> None:
         self._deadline_ns = self.server.clock.monotonic_ns() + int(seconds * NS_PER_S)
@@ -317,3 +374,11 @@ class Connection(asyncio.Protocol):
         exchange.closes = True
         self.pipeline.append(exchange)
         exchange.refuse(status, message)
+
+
+def _path(url: bytes) -> str:
+    """The path of a request's target, in origin or absolute form (RFC 9112 section 3.2), without its query."""
+    target = url.split(b"?", 1)[0].decode("ascii", "replace")
+    if target.startswith("/") or "://" not in target:
+        return target
+    return urlsplit(target).path or "/"

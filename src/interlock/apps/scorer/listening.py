@@ -1,0 +1,99 @@
+"""Accepting on a listener that several processes share.
+
+Contract. One connection is taken per turn of the loop, so that workers share a burst; when there is
+no room, further ones stay in the kernel's queue for whoever has. What was taken becomes a
+connection, also when accepting ends in between (uvloop keeps this promise, asyncio's own server
+does not: cpython#109564). The listener is closed here, never shut down: it lives on in others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Any
+
+_log = logging.getLogger(__name__)
+_NO_ROOM_S = 0.5
+"""Pause after the system had no descriptor or memory for a new connection."""
+
+
+class Listening:
+    """One process's use of the listener.
+
+    Args:
+        listener: inherited, non-blocking.
+        protocol: makes the protocol of a new connection.
+        connections: how many are open.
+        most: how many may be.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        protocol: Callable[[], asyncio.Protocol],
+        connections: Callable[[], int],
+        most: int,
+    ) -> None:
+        self._listener = listener
+        self._protocol = protocol
+        self._connections = connections
+        self._most = most
+        self._watching = False
+        self._ended = False
+        self._arriving: set[asyncio.Task[Any]] = set()
+
+    def watch(self) -> None:
+        """Accept while there is room; call it when a connection has ended."""
+        if not (self._watching or self._ended or self._full()):
+            self._watching = True
+            asyncio.get_running_loop().add_reader(self._listener.fileno(), self.accept)
+
+    def accept(self) -> bool:
+        """Take one connection, if one waits."""
+        try:
+            accepted, _ = self._listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return False  # another worker was faster, or the client left
+        except OSError as error:
+            _log.error("no connection can be accepted: %s", error.strerror)
+            self._ignore()
+            asyncio.get_running_loop().call_later(_NO_ROOM_S, self.watch)
+            return False
+        accepted.setblocking(False)
+        task = asyncio.get_running_loop().create_task(self._welcome(accepted))
+        self._arriving.add(task)
+        task.add_done_callback(self._arriving.discard)
+        if self._full():
+            self._ignore()
+        return True
+
+    async def end(self, last: bool, patience_s: float) -> None:
+        """Accept no more.
+
+        Args:
+            last: nobody else serves the listener, so what the kernel has queued is taken first.
+            patience_s: for what was taken to become connections.
+        """
+        while last and self._watching and self.accept():
+            pass
+        self._ignore()
+        self._ended = True
+        if self._arriving:
+            await asyncio.wait(self._arriving, timeout=patience_s)
+        self._listener.close()
+
+    def _full(self) -> bool:
+        return self._connections() + len(self._arriving) >= self._most
+
+    def _ignore(self) -> None:
+        if self._watching:
+            asyncio.get_running_loop().remove_reader(self._listener.fileno())
+        self._watching = False
+
+    async def _welcome(self, accepted: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, accepted)
+        except OSError:
+            accepted.close()
