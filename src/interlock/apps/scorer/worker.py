@@ -299,6 +299,9 @@ def main() -> None:
         await Worker(load(), given.name, (listener, control), given.fence).run()
 
     uvloop.run(work())
+    # A model call that hangs must not be torn down while it runs: everything is closed, so just end.
+    logging.shutdown()
+    os._exit(0)
 
 
 if __name__ == "__main__":
