@@ -437,3 +437,31 @@ def test_any_subset_of_entities_works_in_script_and_reducer(valkey: Valkey) -> N
             assert ints(found[1].values) == [1, 100] * 10
 
     asyncio.run(scenario())
+
+
+def test_a_resumed_claim_is_held_anew_for_whoever_resumed_it(valkey: Valkey) -> None:
+    patient = StoreOptions(budget_ms=20_000, hold_ms=60_000)
+
+    async def scenario() -> None:
+        async with redis_store(valkey.url, options=QUICK) as hasty, redis_again(valkey.url, patient) as slow:
+            await hasty.trip([request(1)])
+            found = (await slow.trip([request(1)]))[0]
+            while found.status == HELD:
+                found = (await slow.trip([request(1)]))[0]
+            assert found.status == RESUMED
+            (other,) = await hasty.trip([request(1)])
+            assert other.status == HELD
+            assert other.retry_ms > 10_000
+
+    asyncio.run(scenario())
+
+
+def test_a_state_lives_as_long_as_anything_in_it_can_count(valkey: Valkey) -> None:
+    async def scenario() -> None:
+        async with redis_store(valkey.url) as store:
+            await store.trip([request(1)])
+            for velocity, token in zip(TINY.velocities, ("c1", "t1"), strict=True):
+                left = await store._ask(("TTL", state.state_key(TINY.set_hash, velocity.entity, token)))
+                assert velocity.horizon_s - 20 <= left <= velocity.horizon_s
+
+    asyncio.run(scenario())
