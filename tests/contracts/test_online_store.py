@@ -1,4 +1,4 @@
-"""One suite for every online store: a real embedded Valkey, and the store in memory."""  # long: one suite, one table of MUSTs
+"""One suite for every online store: a real Valkey, and one in memory."""  # long: one suite, one table of MUSTs
 
 from __future__ import annotations
 
