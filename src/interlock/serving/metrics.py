@@ -41,7 +41,7 @@ def render(arms: Arms, totals: Totals, gauges: Mapping[str, float]) -> str:
     lines: list[str] = []
     services = sorted({service for service, _, _ in arms}) or ["fraud"]
     for service in services:
-        name = service.replace("-", "_")
+        name = _name(service)
         own = {key: value for key, value in arms.items() if key[0] == service}
         _counter(lines, f"{name}_prediction_requests_total", "Transactions answered.", own, counts.REQUESTS)
         _counter(lines, f"{name}_flagged_total", "Decisions other than APPROVE.", own, counts.FLAGGED)
@@ -69,7 +69,8 @@ def render(arms: Arms, totals: Totals, gauges: Mapping[str, float]) -> str:
 def _counter(lines: list[str], name: str, text: str, arms: Arms, column: int) -> None:
     lines += [f"# HELP {name} {text}", f"# TYPE {name} counter"]
     for (service, arm, version), values in sorted(arms.items()):
-        lines.append(f'{name}{{service="{service}",model_version="{version}",arm="{arm}"}} {values.total(column)}')
+        labels = f'service="{service}",model_version="{_escaped(version)}",arm="{arm}"'
+        lines.append(f"{name}{{{labels}}} {values.total(column)}")
 
 
 def _histogram(lines: list[str], name: str, service: str, totals: Totals) -> None:
@@ -78,7 +79,7 @@ def _histogram(lines: list[str], name: str, service: str, totals: Totals) -> Non
         owner, _, version = label.partition("|")
         if owner != service:
             continue
-        labels = f'service="{service}",model_version="{version}"'
+        labels = f'service="{service}",model_version="{_escaped(version)}"'
         for edge, number in zip((*BUCKETS, "+Inf"), accumulate(filled), strict=True):
             lines.append(f'{name}_bucket{{{labels},le="{edge}"}} {number}')
         lines.append(f"{name}_sum{{{labels}}} {totals.latency_sum.get(label, 0.0):.6f}")
@@ -86,4 +87,16 @@ def _histogram(lines: list[str], name: str, service: str, totals: Totals) -> Non
 
 
 def _plain(lines: list[str], name: str, kind: str, value: float) -> None:
-    lines += [f"# TYPE {name} {kind}", f"{name} {value:g}"]
+    # Not `:g`, which rounds to six digits: a large counter would stand still and then jump.
+    lines += [f"# TYPE {name} {kind}", f"{name} {int(value) if value == int(value) else value}"]
+
+
+def _name(service: str) -> str:
+    """A service's name as the start of a metric's: letters, digits, underscore, no digit first."""
+    name = service.replace("-", "_")
+    return f"_{name}" if name[0].isdigit() else name
+
+
+def _escaped(value: str) -> str:
+    """A label's value as the text format wants it."""
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
