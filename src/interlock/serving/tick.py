@@ -236,7 +236,7 @@ class Tick:
             decision_id=uuid7(row.received_ns, self._ids.random(10)),
             service=table.service,
             transaction_id=row.transaction_id,
-            attempt=result.attempt if result else 1,
+            attempt=max(1, result.attempt) if result else 1,
             inputs=row.inputs,
             received_ns=row.received_ns,
             edge_ns=row.edge_ns,
