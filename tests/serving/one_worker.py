@@ -93,6 +93,21 @@ class ListRecorder:
         self.records += records
 
 
+class TwoClocks:
+    """Wall time as scripted; monotonic time, which measures model calls, as it is."""
+
+    def __init__(self, wall: ManualClock) -> None:
+        self._wall, self._real = wall, SystemClock()
+
+    def now_ns(self) -> int:
+        """Scripted."""
+        return self._wall.now_ns()
+
+    def monotonic_ns(self) -> int:
+        """Real."""
+        return self._real.monotonic_ns()
+
+
 class OneWorker:
     """A pipeline and everything around it; the wall clock stands still until `wall` is moved."""
 
@@ -102,7 +117,7 @@ class OneWorker:
         self.store = MemoryStore(FRAUD, StoreOptions(hold_ms=1_000), self.wall)
         self.recorder = ListRecorder()
         self.fence = Fence(create(), writable=True)
-        self.clock = SystemClock()
+        self.clock = TwoClocks(self.wall)
         self.pipeline = Pipeline(
             "fraud",
             Surroundings(
