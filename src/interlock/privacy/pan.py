@@ -62,7 +62,9 @@ _INSTANT = re.compile(
     r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d(?:\d{3})?)?"
 )
 _DECLARED = re.compile(r"[0-9]+(?:[ -][0-9]+)*")
-_DOUBLED = (0, 2, 4, 6, 8, 1, 3, 5, 7, 9)
+# Sums over translated bytes run in C; digit by digit they cost more than the rest of parsing a request.
+_VALUES = bytes.maketrans(b"0123456789", bytes(range(10)))
+_DOUBLED = bytes.maketrans(b"0123456789", bytes((0, 2, 4, 6, 8, 1, 3, 5, 7, 9)))
 
 
 def find(text: str) -> list[tuple[int, int]]:
@@ -93,9 +95,8 @@ def parse(text: str) -> str:
 
 def luhn(digits: str) -> bool:
     """Whether ASCII `digits` end in their Luhn check digit."""
-    odd = sum(map(int, digits[-1::-2]))
-    even = sum(_DOUBLED[int(digit)] for digit in digits[-2::-2])
-    return (odd + even) % 10 == 0
+    backwards = digits.encode()[::-1]
+    return (sum(backwards[::2].translate(_VALUES)) + sum(backwards[1::2].translate(_DOUBLED))) % 10 == 0
 
 
 def refuse_sensitive(names: Iterable[str]) -> None:

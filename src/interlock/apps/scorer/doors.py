@@ -9,7 +9,6 @@ from interlock.apps.scorer.http import Exchange
 from interlock.base.clock import Clock, EdgeClock
 from interlock.base.errors import UsageError
 from interlock.features.definition import FeatureSet
-from interlock.privacy import pan as pans
 from interlock.privacy.token import Tokeniser
 from interlock.serving.options import ServingOptions
 from interlock.serving.pipeline import Call, Pipeline
@@ -43,6 +42,7 @@ class Doors:
     ) -> None:
         self._house = house
         self._tokeniser, self._features = edge
+        self._entities = self._features.entities
         self._clock = clock
         self._edge = time
         self._options = options
@@ -92,7 +92,7 @@ class Doors:
         service, place = at
         tokeniser = self._tokeniser
         inputs: dict[str, Any] = {
-            "card": tokeniser.card(pans.parse(given.pan)),
+            "card": tokeniser.card(given.pan),
             "terminal": tokeniser.entity("terminal", given.terminal_id),
             "device": tokeniser.entity("device", given.device_id),
             "ip": tokeniser.entity("ip", given.ip),
@@ -108,7 +108,7 @@ class Doors:
             place=place,
             transaction_id=given.transaction_id,
             inputs=inputs,
-            entities=tuple(inputs[kind].encode() for kind in self._features.entities),
+            entities=tuple(inputs[kind].encode() for kind in self._entities),
             claim=f"{service}:{given.transaction_id}".encode(),
             received_ns=self._clock.now_ns(),
             edge_ns=self._edge.now_ns(),
