@@ -192,6 +192,7 @@ class Tick:
         if side is share.side:
             side.counts.time(counts.batch_bin(size), called.model_ns)
         flag |= record.RETREATED if self.retreated else 0
+        propensity = self._propensity(share.side)
         made = []
         for index, score, decision in zip(share.rows, decided.scores.tolist(), decided.decisions, strict=True):
             row = self._rows[index]
@@ -201,7 +202,7 @@ class Tick:
                 decision,
                 vectors[index].tobytes(),
                 flag | (record.RESUMED if row.resumed else 0),
-                self._propensity(share.side),
+                propensity,
                 called.model_ns,
                 size,
             )
