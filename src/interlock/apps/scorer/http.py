@@ -268,7 +268,9 @@ class Connection(asyncio.Protocol):
             self._reject(431, "the headers are too long, or too many")
         elif b"content-length" in headers and b"transfer-encoding" in headers:
             self._reject(400, "Content-Length and Transfer-Encoding exclude each other")
-        elif self._hosts > 1 or (not self._hosts and self._parser.get_http_version() == "1.1"):
+        elif (version := self._parser.get_http_version()) not in ("1.0", "1.1"):
+            self._reject(505, "this door speaks HTTP/1.1")
+        elif self._hosts > 1 or (not self._hosts and version == "1.1"):
             self._reject(400, "a request has exactly one Host")
         elif length.isdigit() and int(length) > options.max_body_bytes:
             self._reject(413, "the body is too long")
