@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from sqlalchemy import NullPool, create_engine
 
 from interlock.adapters.sql.events import SqlEventStore
+from interlock.adapters.sql.schema import METADATA
 from interlock.base.errors import IntegrityError, UsageError
 from interlock.trust.event import Event, NewEvent, stored
 from interlock.trust.memory import MemoryEventStore
@@ -31,12 +34,20 @@ def new(number: int, kind: str = "release.proposed") -> NewEvent:
     )
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+# A further database to try, such as postgresql+psycopg://…/test; its tables are dropped before each test.
+ELSEWHERE = os.environ.get("INTERLOCK_TEST_DATABASE")
+
+
+@pytest.fixture(params=["sqlite", "memory", *(["elsewhere"] if ELSEWHERE else [])])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SequencedStore]:
     if request.param == "memory":
         yield MemoryEventStore()
         return
-    opened = SqlEventStore.open(tmp_path / "home" / "events.db")
+    if request.param == "elsewhere" and ELSEWHERE:
+        METADATA.drop_all(create_engine(ELSEWHERE, poolclass=NullPool))
+        opened = SqlEventStore(ELSEWHERE)
+    else:
+        opened = SqlEventStore.open(tmp_path / "home" / "events.db")
     yield opened
     opened.close()
 

@@ -2,7 +2,7 @@
 
 SQLite (WAL, synchronous=FULL, so a commit is an fsync of the write-ahead log) or any database
 that SQLAlchemy Core speaks to. Every write is one transaction that takes the write lock first
-(BEGIN IMMEDIATE): two processes on one file wait for each other for up to 10 s and then get
+(BEGIN IMMEDIATE, or an advisory lock): two processes on one database wait for each other for up to 10 s and then get
 UnreachableError, never half a write.
 """
 
@@ -25,6 +25,9 @@ from interlock.trust.event import Event, NewEvent, entry_bytes, stored
 
 _REMEDY = "stop the sequencer and compare the database with the log"
 _BUSY_S = 10
+# One writer at a time: on PostgreSQL ids are taken before commit, and who reads "id > last" would skip late ones.
+_ADVANCE = "SELECT setval(pg_get_serial_sequence('events', 'id'), (SELECT max(id) FROM events))"
+_FIRST = {"sqlite": "BEGIN IMMEDIATE", "postgresql": "SELECT pg_advisory_xact_lock(7310584013)"}
 
 
 class SqlEventStore:
@@ -50,8 +53,8 @@ class SqlEventStore:
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
         with _translated(), self._engine.begin() as connection:
-            if connection.dialect.name == "sqlite":
-                connection.exec_driver_sql("BEGIN IMMEDIATE")
+            if (first := _FIRST.get(connection.dialect.name)) is not None:
+                connection.exec_driver_sql(first)
             yield connection
 
     @contextmanager
@@ -111,6 +114,8 @@ class SqlEventStore:
             for wanted in missing:
                 _give_way(connection, wanted.id, ceiling)
                 connection.execute(EVENTS.insert().values(id=wanted.id, log_index=wanted.log_index, **_content(wanted)))
+            if missing and connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(_ADVANCE)  # explicit ids do not move its sequence
             return len(missing)
 
     def lease(self, name: str, holder: str, now_ns: int, ttl_ns: int) -> int | None:

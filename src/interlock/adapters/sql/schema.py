@@ -49,11 +49,11 @@ _SQLITE_GUARDS = (
     "BEGIN SELECT RAISE(ABORT, 'events are never changed'); END",
 )
 _POSTGRES_GUARDS = (
-    "CREATE RULE events_no_delete AS ON DELETE TO events DO INSTEAD NOTHING",
-    "CREATE FUNCTION events_refuse() RETURNS trigger LANGUAGE plpgsql AS "
-    "$$ BEGIN RAISE EXCEPTION 'events are never changed'; END $$",
+    "CREATE OR REPLACE FUNCTION events_refuse() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN RAISE EXCEPTION 'events are never changed or deleted'; END $$",
+    "CREATE TRIGGER events_no_delete BEFORE DELETE ON events FOR EACH ROW EXECUTE FUNCTION events_refuse()",
     "CREATE TRIGGER events_no_update BEFORE UPDATE ON events FOR EACH ROW "
-    f"WHEN (OLD.log_index IS NOT NULL OR {_CHANGED.replace('IS NOT', 'IS DISTINCT FROM')}) "
+    f"WHEN (OLD.log_index IS NOT NULL OR {_CHANGED.replace(' IS NOT ', ' IS DISTINCT FROM ')}) "
     "EXECUTE FUNCTION events_refuse()",
 )
 
