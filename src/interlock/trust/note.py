@@ -11,7 +11,6 @@ A checkpoint is a note of three lines: origin, size in decimal, root in base64.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from dataclasses import dataclass
 
@@ -45,8 +44,8 @@ class Verifier:
         name, _, rest = vkey.strip().partition("+")
         identity, _, text = rest.partition("+")
         try:
-            blob, key_id = base64.b64decode(text, validate=True), bytes.fromhex(identity)
-        except (binascii.Error, ValueError) as error:
+            blob, key_id = _decode(text), bytes.fromhex(identity)
+        except ValueError as error:
             raise UsageError("not a verifier key", "copy the whole line of log.vkey") from error
         if not _plain(name) or blob[:1] != _ED25519 or len(blob) != 33 or key_id != _key_id(name, blob[1:]):
             raise UsageError("not a verifier key for Ed25519", "copy the whole line of log.vkey")
@@ -95,8 +94,8 @@ def open_note(note: str, verifier: Verifier) -> str:
     for line in tail.removesuffix("\n").split("\n"):
         name, _, encoded = line.removeprefix(_DASH).rpartition(" ")
         try:
-            blob = base64.b64decode(encoded, validate=True)
-        except binascii.Error as error:
+            blob = _decode(encoded)
+        except ValueError as error:  # also for text that is not ASCII
             raise IntegrityError("a malformed signature line", "restore the file") from error
         if not line.startswith(_DASH) or len(blob) < 5:
             raise IntegrityError("a malformed signature line", "restore the file")
@@ -131,8 +130,8 @@ class Checkpoint:
         lines = text.split("\n")
         try:
             origin, size, encoded = lines[:3]
-            root = base64.b64decode(encoded, validate=True)
-        except (ValueError, binascii.Error) as error:
+            root = _decode(encoded)
+        except ValueError as error:
             raise IntegrityError("not a checkpoint", "restore the file") from error
         canonical = len(size) <= _MAX_DIGITS and size.isascii() and size.isdigit() and str(int(size)) == size
         if not origin or not canonical or len(root) != 32 or lines[-1]:
@@ -150,6 +149,14 @@ def open_checkpoint(note: str, verifier: Verifier) -> Checkpoint:
     if found.origin != verifier.name:
         raise IntegrityError("the checkpoint is of another log", "check which key belongs to the log")
     return found
+
+
+def _decode(text: str) -> bytes:
+    """Base64 in its one form: with spare bits set, the same signature would have several texts."""
+    data = base64.b64decode(text, validate=True)
+    if base64.b64encode(data).decode() != text:
+        raise ValueError("spare bits are set")
+    return data
 
 
 def _plain(name: str) -> bool:
