@@ -31,6 +31,8 @@ Prepare = Callable[["Connection"], Awaitable[None]]
 
 _PREPARE_S = 5.0
 _FIRST_PAUSE_S = 0.01
+_READ_S = 0.001
+"""A turn of the loop, so that what has arrived is read."""
 
 
 def unreachable(what: str) -> UnreachableError:
@@ -39,13 +41,14 @@ def unreachable(what: str) -> UnreachableError:
 
 
 class _Batch:
-    __slots__ = ("count", "future", "overdue", "replies")
+    __slots__ = ("count", "future", "overdue", "replies", "spared")
 
     def __init__(self, count: int, future: asyncio.Future[list[Reply]]) -> None:
         self.count = count
         self.future = future
         self.replies: list[Reply] = []
         self.overdue = False
+        self.spared = False
 
 
 class Connection(asyncio.Protocol):
@@ -138,6 +141,11 @@ class Connection(asyncio.Protocol):
 
     def _expire(self, batch: _Batch) -> None:
         if batch.future.done():
+            return
+        if not batch.spared:
+            # The loop runs timers before it reads: after a stall of its own the answer may be there already.
+            batch.spared = True
+            self._loop.call_later(_READ_S, self._expire, batch)
             return
         batch.overdue = True
         self._overdue += 1
