@@ -31,6 +31,8 @@ def test_surprising_scalars_stay_strings(text: str) -> None:
         ("a: 1\n\u0430dmin: 2", 2, "unusual"),
         ("a: 1\nb: 'x\u202ey'", 2, "invisible"),
         ("? [1, 2]\n: 3", 1, "unusual"),
+        ("a: 1\nb: " + "[" * 100_000, 2, "more than 32 levels"),
+        ("a: \ufffe", 1, "characters"),
     ],
 )
 def test_what_surprises_reviewers_is_refused_with_its_line(text: str, line: int, problem: str) -> None:

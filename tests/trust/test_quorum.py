@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -198,11 +199,18 @@ def test_a_statement_is_an_in_toto_statement_about_folder_and_bundle() -> None:
         (b"{", b"{ "),
         (b"sha256:", b"sha257:"),
         (b"looked at it", b"looked\\nat it"),
+        (b'"authors":["ada"]', b'"authors":["\\ud800"]'),
     ],
 )
 def test_a_statement_in_any_other_form_is_refused(change: tuple[bytes, bytes]) -> None:
     with pytest.raises(UsageError):
         parse(SIGNED[0].statement.replace(*change, 1))
+
+
+@pytest.mark.parametrize("moment", [b"0001-01-01T00:00:00+23:59", b"9999-12-31T23:59:59-23:59", b"never"])
+def test_an_expiry_outside_of_the_calendar_is_refused(moment: bytes) -> None:
+    with pytest.raises(UsageError):
+        parse(re.sub(rb'(?<="expires":")[^"]*', moment, SIGNED[0].statement))
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"null", b"[" * 100_000, b'{"predicate": 1, "predicateType": 1}'])

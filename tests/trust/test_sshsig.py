@@ -63,7 +63,12 @@ def test_no_bit_of_a_signature_can_be_changed(key: Ed25519PrivateKey) -> None:
 
 
 @pytest.mark.parametrize(
-    "armour", ["", "signed, honestly", "-----BEGIN SSH SIGNATURE-----\n!\n-----END SSH SIGNATURE-----"]
+    "armour",
+    [
+        "",
+        "signed, honestly",
+        *(f"-----BEGIN SSH SIGNATURE-----\n{text}\n-----END SSH SIGNATURE-----" for text in "!é\ufffd"),
+    ],
 )
 def test_what_is_no_signature_is_refused(armour: str, key: Ed25519PrivateKey) -> None:
     with pytest.raises(IntegrityError):
@@ -71,7 +76,8 @@ def test_what_is_no_signature_is_refused(armour: str, key: Ed25519PrivateKey) ->
 
 
 @pytest.mark.parametrize(
-    "line", ["", "ssh-ed25519", "ssh-ed25519 AAAA", "ssh-ed25519 !!", "ssh-rsa AAAAB3NzaC1yc2EAAAADAQAB"]
+    "line",
+    ["", "ssh-ed25519", "ssh-ed25519 AAé", "ssh-ed25519 AAAA", "ssh-ed25519 !!", "ssh-rsa AAAAB3NzaC1yc2EAAAADAQAB"],
 )
 def test_a_key_of_another_type_is_refused_by_name(line: str) -> None:
     with pytest.raises(UsageError):

@@ -18,6 +18,17 @@ from interlock.base.errors import UsageError
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_./@-]+")
 
 
+MAX_DEPTH = 32
+"""Deeper text is no configuration: it is meant to exhaust the reader."""
+_OPENS = (
+    yaml.BlockMappingStartToken,
+    yaml.BlockSequenceStartToken,
+    yaml.FlowMappingStartToken,
+    yaml.FlowSequenceStartToken,
+)
+_CLOSES = (yaml.BlockEndToken, yaml.FlowMappingEndToken, yaml.FlowSequenceEndToken)
+
+
 class YamlError(UsageError):
     """A YAML text that breaks a rule; `line` is 1-based."""
 
@@ -51,7 +62,11 @@ def load(text: str, source: str) -> Any:
     """
     _refuse_controls(text, source)
     try:
+        depth = 0
         for token in yaml.scan(text, Loader=yaml.SafeLoader):
+            depth += isinstance(token, _OPENS) - isinstance(token, _CLOSES)
+            if depth > MAX_DEPTH:
+                raise YamlError(source, token.start_mark.line + 1, f"more than {MAX_DEPTH} levels", "write it flatter")
             if isinstance(token, yaml.AnchorToken | yaml.AliasToken | yaml.TagToken):
                 raise YamlError(
                     source,
@@ -63,6 +78,8 @@ def load(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise YamlError(source, line, error.problem or "not YAML", "correct the syntax") from error
+    except yaml.YAMLError as error:
+        raise YamlError(source, 1, "characters that YAML does not know", "write plain text") from error
     if len(nodes) != 1 or nodes[0] is None:
         raise YamlError(source, 1, f"{len(nodes)} documents", "write exactly one document")
     return _value(nodes[0], source)

@@ -11,7 +11,6 @@ says which of them made it. The namespace is part of what is signed.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import struct
 from collections.abc import Iterable
@@ -47,7 +46,7 @@ def key_blob(line: str) -> bytes:
     try:
         blob = base64.b64decode(parts[1], validate=True)
         kind = _Reader(blob).string()
-    except (IndexError, binascii.Error, IntegrityError) as error:
+    except (IndexError, ValueError, IntegrityError) as error:
         raise UsageError("not an SSH public key", "paste the line of the .pub file") from error
     if kind != parts[0].encode() or kind not in (_ED25519, _SK_ED25519, _ECDSA):
         raise UsageError(
@@ -151,7 +150,7 @@ def _parse(armour: str) -> tuple[bytes, bytes, bytes, bytes]:
         raise IntegrityError("not an SSH signature", "use the .sig file that ssh-keygen -Y sign writes")
     try:
         data = base64.b64decode("".join(lines[1:-1]), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # also for text that is not ASCII
         raise IntegrityError("not an SSH signature", "use the .sig file that ssh-keygen -Y sign writes") from error
     reader = _Reader(data)
     if reader.take(len(_MAGIC)) != _MAGIC or reader.number() != 1:

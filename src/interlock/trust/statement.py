@@ -110,10 +110,11 @@ def parse(data: bytes) -> Statement:
         if document["predicateType"] != PREDICATE or set(given) != _FIELDS:
             raise ValueError("another predicate")
         found = _statement(given)
+        text = statement_bytes(found)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError("not an approval statement", _REMEDY) from error
     # One comparison covers _type, subjects, order of fields and white space.
-    if statement_bytes(found) != data:
+    if text != data:
         raise UsageError("the statement is not in canonical form, or contradicts itself", _REMEDY)
     return found
 

@@ -71,7 +71,7 @@ class TierPolicy:
             raise UsageError(f"{SOURCE}: tiers and services are mappings", "see the module's example")
         parsed = {name: _tier(name, body, tiers.lines[name]) for name, body in tiers.items()}
         for service, tier in services.items():
-            if tier not in parsed:
+            if not isinstance(tier, str) or tier not in parsed:
                 raise UsageError(f"{SOURCE}:{services.lines[service]}: unknown tier", f"known: {', '.join(parsed)}")
         return cls(digest_of(data), parsed, dict(services))
 
@@ -94,8 +94,15 @@ def _tier(name: str, body: Any, line: int) -> Tier:
             f"{where}: a tier has roles, and maybe advance", "write {roles: [technical, risk, compliance]}"
         )
     roles, advance = body["roles"], body.get("advance", ["timeline", "evidence"])
-    if not isinstance(roles, list) or not roles or len(set(roles)) != len(roles) or not set(roles) <= set(ROLES):
+    if not _some_of(roles, ROLES):
         raise UsageError(f"{where}: roles are empty, repeated or unknown", f"known: {', '.join(ROLES)}")
-    if not isinstance(advance, list) or not advance or not set(advance) <= {"timeline", "evidence"}:
+    if not _some_of(advance, ("timeline", "evidence")):
         raise UsageError(f"{where}: unknown way of advancing", "known: timeline, evidence")
     return Tier(name, tuple(roles), tuple(advance))
+
+
+def _some_of(found: Any, known: tuple[str, ...]) -> bool:
+    """A list of known words, at least one, none twice."""
+    if not isinstance(found, list) or not found:
+        return False
+    return all(isinstance(each, str) and each in known for each in found) and len(set(found)) == len(found)

@@ -57,7 +57,7 @@ class AdmissionGate:
         files = governed(wish)
         self._accepted(files)
         if FREEZE in wish.governed:
-            freeze.refuse_if_frozen(freeze.parse(wish.governed[FREEZE].decode()), self._clock.now_ns())
+            freeze.refuse_if_frozen(freeze.parse(_text(wish.governed[FREEZE], FREEZE)), self._clock.now_ns())
         what = subject(wish, manifests, self._places.bundles, self._authors(wish, champion), self._environment)
         self._compatible(release.bundle, champion)
         _may_advance(files[1], manifests, wish.service)
@@ -158,9 +158,16 @@ def statements(wish: Wish) -> list[Signed]:
 def _is_json(data: bytes) -> bool:
     try:
         json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True
+
+
+def _text(data: bytes, name: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name}: not UTF-8", "save it as UTF-8") from error
 
 
 def _may_advance(tiers: bytes, manifests: Manifests, service: str) -> None:
