@@ -83,6 +83,21 @@ def test_no_metric_falls_when_a_worker_ends(tmp_path: Path) -> None:
         assert responses == sorted(responses)
 
 
+def test_what_a_leaving_worker_counted_last_is_not_lost(tmp_path: Path) -> None:
+    with scorer_home(tmp_path, report_ms=3_000) as home:
+        home.settle()
+        before = home.workers()
+        home.ask([f"a{number}" for number in range(60)])
+        for pid in before:  # Long before their next report: only their last words tell of the answers.
+            os.kill(pid, signal.SIGTERM)
+        until(lambda: not set(before) & set(home.workers()), "both have left")
+        until(lambda: home.client.status().workers == 2, "their replacements serve")
+        page = get(home.connection(), "/metrics")[1].decode()
+        found = re.findall(r"^fraud_prediction_requests_total{.*} (\d+)$", page, re.M)
+        assert sum(map(int, found)) == 60
+        assert sum(home.recorded().values()) == 60
+
+
 def test_a_stalled_supervisor_does_not_kill_its_workers_when_it_wakes(tmp_path: Path) -> None:
     with scorer_home(tmp_path, silence_s=1.5) as home:
         home.settle()
