@@ -33,6 +33,7 @@ from interlock.serving.wire import v1
 JSON = b"application/json"
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_BITE = 4_096
 _log = logging.getLogger(__name__)
 
 
@@ -174,14 +175,13 @@ class Connection(asyncio.Protocol):
         self._ended = False
         self._full = False
         self._unread = False
+        self._held = b""
         self._deadline_ns = 0
 
     @property
     def quiet(self) -> bool:
         """Whether no request is being received or answered."""
         return not self.pipeline and self._current is None
-
-    # --- asyncio ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client came."""
@@ -195,7 +195,17 @@ class Connection(asyncio.Protocol):
         self.pipeline.clear()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Bytes came; a long piece is read bit by bit, since it may hold thousands of requests."""
+        if len(data) <= _BITE:
+            self._read(data)
+            return
+        for start in range(0, len(data), _BITE):
+            if self._full or self._unread:
+                self._held = data[start:]
+                return
+            self._read(data[start : start + _BITE])
+
+    def _read(self, data: bytes) -> None:
         if self._deaf:
             return
         if self._in_headers:
@@ -227,8 +237,6 @@ class Connection(asyncio.Protocol):
         """The client reads again."""
         self._unread = False
         self._read_on()
-
-    # --- httptools ----------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
         """A request begins."""
@@ -308,8 +316,6 @@ class Connection(asyncio.Protocol):
             _log.exception("a request could not be handled")
             exchange.refuse(500, "internal error")
 
-    # --- answering ----------------------------------------------------------------------------
-
     def flush(self) -> None:
         """Send what is ready, in order."""
         if self._transport.is_closing():
@@ -360,8 +366,16 @@ class Connection(asyncio.Protocol):
             self.finish()
 
     def _read_on(self) -> None:
-        if not (self._full or self._unread or self._transport.is_closing()):
+        if self._blocked():
+            return
+        held, self._held = self._held, b""
+        if held:  # never from within the parser: then there is none
+            self.data_received(held)
+        if not self._blocked():
             self._transport.resume_reading()
+
+    def _blocked(self) -> bool:
+        return self._full or self._unread or self._transport.is_closing()
 
     def _wait(self, seconds: float) -> None:
         self._deadline_ns = self.server.clock.monotonic_ns() + int(seconds * NS_PER_S)
