@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from itertools import accumulate
+from typing import Protocol
 
 from interlock.decision import counts
 from interlock.decision.counts import ArmCounts
@@ -16,7 +17,35 @@ from interlock.serving.messages import Totals
 
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _PLAIN = ("held", "repeated", "unrecorded", "store_failures")
-Arms = Mapping[tuple[str, str, str], ArmCounts]
+
+
+class Counted(Protocol):
+    """What `ArmCounts` offers and `Sums` too."""
+
+    def total(self, count: int) -> int:
+        """The sum of one count."""
+        ...
+
+
+class Sums:
+    """The six sums of an arm, which is all that is kept of a version that has left."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self) -> None:
+        self._values = [0] * len(counts.COUNTS)
+
+    def add(self, grown: ArmCounts) -> None:
+        """Take in what an arm has counted since the last time."""
+        for count in range(len(self._values)):
+            self._values[count] += grown.total(count)
+
+    def total(self, count: int) -> int:
+        """The sum of one count."""
+        return self._values[count]
+
+
+Arms = Mapping[tuple[str, str, str], Counted]
 """(service, arm, model version) → counts."""
 
 

@@ -30,7 +30,6 @@ from interlock.base.errors import InterlockError, RefusedError, UnreachableError
 from interlock.base.ids import SystemIds, uuid7
 from interlock.decision import counts, sealing
 from interlock.decision.admin import Latch, Observed, ServiceState
-from interlock.decision.counts import ArmCounts
 from interlock.decision.table import BUCKETS, CHAMPION, RouteTable
 from interlock.privacy.redact import configure_logging
 from interlock.serving import fence as fences
@@ -64,7 +63,7 @@ class Supervisor:
         limits = Limits(self._options.trial_s, int(self._options.trial_s), self._options.trial_mb)
         self._trials = Trials(COMMAND, limits)
         self._ceiling = Ceiling(self._options)
-        self._arms: dict[tuple[str, str, str], ArmCounts] = {}
+        self._arms: dict[tuple[str, str, str], metrics.Sums] = {}
         self._versions: dict[str, str] = {}
         self._retired: list[Totals] = []
         self._unready: set[str] = set()
@@ -272,7 +271,7 @@ class Supervisor:
         for key, grown in counts.delta(old, report.counts).arms.items():
             service, _, arm = counts.parse_key(key)
             name = service, arm, self._versions.get(key, arm)
-            self._arms[name] = self._arms[name].plus(grown) if name in self._arms else grown
+            self._arms.setdefault(name, metrics.Sums()).add(grown)
 
     def _gone(self, member: Member) -> None:
         """Keep the totals of a worker that has ended: what is cumulative never falls."""
