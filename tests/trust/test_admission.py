@@ -201,3 +201,9 @@ def test_two_policies_may_be_accepted_at_once(desk: Desk) -> None:
     data = desk.admit(WHAT, desk.quorum(WHAT))
     more = frozenset({digest_of(desk.office.people), digest("people of next week")})
     judged(desk, data, desk.root(people=more))
+
+
+def test_a_policy_that_this_scorer_does_not_accept_counts_for_nothing(desk: Desk) -> None:
+    data = desk.admit(WHAT, desk.quorum(WHAT))
+    with pytest.raises(RefusedError, match="tier policy"):
+        judged(desk, data, desk.root(tiers=frozenset({digest("another policy")})))
