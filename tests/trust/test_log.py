@@ -182,6 +182,15 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
+def rewrite(log: Path) -> None:
+    """Other entries with tiles that fit them: only the signed root is left to tell."""
+    changed = [b"forged", *entries(1, 300)]
+    other = quick(log.parent / "forged", Signer("interlock/test", Ed25519PrivateKey.generate()))
+    other.append(changed)
+    shutil.rmtree(log / "tile")
+    shutil.copytree(log.parent / "forged/tile", log / "tile")
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "a bit of an entry": lambda log: flip(log / "tile/entries/000"),
     "a bit of the last entries": lambda log: flip(log / "tile/entries/001.p/44"),
@@ -194,6 +203,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "a leaf tile": lambda log: (log / "tile/0/000").unlink(),
     "the checkpoint": lambda log: (log / CHECKPOINT).unlink(),
     "everything": lambda log: shutil.rmtree(log),
+    "entries and tiles rewritten in step": rewrite,
     "an older checkpoint put back": lambda log: (log / CHECKPOINT).write_bytes((log / "../older").read_bytes()),
 }
 
