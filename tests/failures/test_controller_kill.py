@@ -130,5 +130,7 @@ def test_an_abort_from_the_command_line_goes_back_at_once(running: tuple[Deploym
     assert (said["latched"], said["recorded"]) == (True, True)
     told = made.until(lambda: made.ended("6.0.0"), "the abort is carried out")
     assert (told["outcome"], told["reason"], told["caught_in"]) == ("rolled_back", "complaints", "canary")
+    # The person's own latch is opened by the turn after the rollout has ended.
+    made.until(lambda: settled_state(made, told)[4] is None, "the latch is opened")
     assert settled_state(made, told)[2:6] == (1, True, None, 1)
     assert load.failures == []

@@ -44,6 +44,7 @@ def emit(output: str, data: Mapping[str, Any], table: Callable[[], RenderableTyp
     """
     if output == "json":
         sys.stdout.write(json.dumps(data, ensure_ascii=False, allow_nan=False) + "\n")
+        sys.stdout.flush()  # a command that stays (`up`) is read while it runs
         return
     from rich.console import Console
 
