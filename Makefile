@@ -41,7 +41,7 @@ test-unit: $(READY) ## The pure tests only
 	$(BIN)/pytest -q -n 2 -m "not process"
 
 test-process: $(READY) ## The tests that start processes and services
-	$(BIN)/pytest -q -m process
+	$(BIN)/pytest -q -n 2 --dist loadfile -m process
 
 test-services: $(READY) ## Contract suites of the stores (INTERLOCK_TEST_REDIS: also against that Redis)
 	$(BIN)/pytest -q tests/contracts
