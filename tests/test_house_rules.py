@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.process  # part of make lint
+
 ROOT = Path(__file__).parent.parent
 SOURCE = ROOT / "src" / "interlock"
 MODULES = sorted(SOURCE.rglob("*.py"))

@@ -25,6 +25,8 @@ from interlock.features.definition import FRAUD
 from interlock.features.population import PopulationSettings, generate
 from interlock.privacy.token import Tokeniser
 
+pytestmark = pytest.mark.process  # Delta alone takes a second to import, and every test writes tables
+
 SETTINGS = PopulationSettings(cards=60, terminals=20, days=2, terminals_hit=1, cards_hit=2, attackers=2)
 KEY = Tokeniser(b"k" * 32)
 

@@ -11,6 +11,8 @@ from interlock.adapters.git.source import GitSource, Identity
 from interlock.base.errors import RefusedError, UnreachableError
 from interlock.rollout.ports import Inverse
 
+pytestmark = pytest.mark.process  # every test starts git many times
+
 FOLDER = "environments/production/services/fraud"
 
 

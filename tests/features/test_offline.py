@@ -14,6 +14,8 @@ from interlock.features import reducer
 from interlock.features.definition import Velocity, Window, feature_set
 from interlock.features.offline import Events, build_states, compute
 
+pytestmark = pytest.mark.process  # DuckDB starts threads and takes its time
+
 START = 1_790_000_000_000
 
 

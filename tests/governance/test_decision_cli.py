@@ -24,6 +24,8 @@ from interlock.trust.note import Signer
 from interlock.trust.quorum import Signed
 from interlock.trust.statement import Statement, Subject, statement_bytes
 
+pytestmark = pytest.mark.process  # a whole home on disk
+
 ROLES = ("technical", "risk", "compliance")
 TIERS = b"schema: 1\ntiers:\n  high: {roles: [technical, risk, compliance]}\nservices:\n  fraud: high\n"
 LINKS = ["record", "segment", "log", "admission", "release", "bundle", "lineage"]

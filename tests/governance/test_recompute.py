@@ -10,6 +10,8 @@ from interlock.base.verdict import Verdict
 from interlock.features.definition import FRAUD
 from interlock.governance.recompute import Recomputation, recompute_decision
 
+pytestmark = pytest.mark.process  # a whole past on disk
+
 LINKS = ("base", "history", "vector", "score", "decision")
 
 

@@ -33,6 +33,8 @@ from interlock.trust.memory import MemoryEventStore
 from interlock.trust.sshsig import public_line, sign
 from interlock.trust.statement import Statement, statement_bytes
 
+pytestmark = pytest.mark.process  # every test syncs many files
+
 ROLES = {"ada": "technical", "ben": "risk", "cleo": "compliance"}
 ROOT = "environments/production/services/fraud"
 

@@ -188,6 +188,7 @@ def test_a_model_that_never_settles_is_warmed_for_a_bounded_time(home: Home) -> 
     assert clock.mono_ns < 4_000_000_000
 
 
+@pytest.mark.process  # a hundred loads
 def test_a_hundred_swaps_leave_memory_flat(home: Home) -> None:
     digests = [home.admitted(seed=n, version=f"1.{n}.0") for n in range(2)]
 

@@ -20,6 +20,8 @@ from interlock.trust.log import CHECKPOINT, LogWriter
 from interlock.trust.note import Signer
 from interlock.trust.sshsig import Key
 
+pytestmark = pytest.mark.process  # every test syncs many files
+
 EVENTS = 5
 
 

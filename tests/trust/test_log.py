@@ -18,6 +18,8 @@ from interlock.trust.fsck import Report, verify_folder
 from interlock.trust.log import CHECKPOINT, LogReader, LogWriter, pack_entries, tile_path, unpack_entries
 from interlock.trust.note import Signer, Verifier
 
+pytestmark = pytest.mark.process  # every test syncs many files
+
 TESSERA = "example.com/log/testdata+33d7b496+AeHTu4Q3hEIMHNqc6fASMsq3rKNx280NI+oO5xCFkkSx"
 
 

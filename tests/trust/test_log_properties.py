@@ -19,6 +19,8 @@ from interlock.trust.log import CHECKPOINT, LogReader, LogWriter, tile_path
 from interlock.trust.note import Signer
 from interlock.trust.sshsig import Key
 
+pytestmark = pytest.mark.process  # every test syncs many files
+
 SIGNER = Signer("interlock/test", Key.generate())
 VKEY = SIGNER.verifier.to_text()
 SMALL = 40

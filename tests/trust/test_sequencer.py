@@ -23,6 +23,8 @@ from interlock.trust.note import Signer
 from interlock.trust.ports import SequencedStore
 from interlock.trust.sshsig import Key
 
+pytestmark = pytest.mark.process  # every test syncs many files
+
 SIGNER = Signer("interlock/test", Key.generate())
 
 
