@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import functools
 import os
+import secrets
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 _SUN_PATH = 100
@@ -52,6 +54,20 @@ def write_new(path: Path, data: bytes, mode: int = 0o644) -> None:
             raise FileExistsError(f"{path.name} exists with other bytes")
         return
     write_atomic(path, data, mode)
+
+
+def create_once(path: Path, make: Callable[[], bytes], mode: int = 0o600) -> bytes:
+    """The bytes of `path`, made on first use; whoever comes first at once agrees on one content, whole."""
+    if not path.exists():
+        scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        write_atomic(scratch, make(), mode)
+        try:
+            os.link(scratch, path)
+        except FileExistsError:
+            pass
+        finally:
+            scratch.unlink()
+    return path.read_bytes()
 
 
 def socket_address(path: Path) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from interlock.base.files import write_atomic
+from interlock.base.files import create_once
 from interlock.settings import Settings
 
 if TYPE_CHECKING:
@@ -29,22 +28,7 @@ def event_store(settings: Settings) -> SqlEventStore:
 def api_token(settings: Settings) -> str:
     """The bearer token of the control API, made on first use; readable by its owner alone."""
     path = settings.places.run / "control.token"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _create(path, secrets.token_urlsafe(32))
-    return path.read_text().strip()
-
-
-def _create(path: Path, token: str) -> None:
-    """Two processes may come first at once: one of the tokens wins, whole."""
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    write_atomic(scratch, token.encode(), mode=0o600)
-    try:
-        os.link(scratch, path)
-    except FileExistsError:
-        pass
-    finally:
-        scratch.unlink()
+    return create_once(path, lambda: secrets.token_urlsafe(32).encode()).decode().strip()
 
 
 def scorers(settings: Settings) -> Scorers:

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 from interlock.adapters.valkey.launcher import Valkey
 from interlock.base.errors import RefusedError, UnreachableError
+from interlock.base.guard import guarded
 from interlock.settings import Endpoint, Settings, publish_endpoint, read_endpoints
 
 LOCK = "platform.lock"
@@ -34,16 +35,6 @@ _START_S = 30.0
 _DRAIN_S = 30.0
 _POLL_S = 0.05
 _ANSWER_S = 2.0
-
-# Runs between fork and the child: exec keeps the death signal. A parent that died meanwhile is noticed by its id.
-_GUARD = """
-import ctypes, os, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None, use_errno=True).prctl(1, int(signal.SIGTERM), 0, 0, 0)
-if os.getppid() != int(sys.argv[1]):
-    os._exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 @dataclass(frozen=True)
@@ -113,7 +104,7 @@ class Platform:
             UnreachableError: it ended or did not answer in time; the message names its log.
         """
         publish_endpoint(self._settings.home, part.endpoint, None)
-        command = [sys.executable, "-S", "-E", "-c", _GUARD, str(os.getpid()), sys.executable, *part.arguments]
+        command = guarded([sys.executable, *part.arguments], signal.SIGTERM)
         environment = {**os.environ, "INTERLOCK_HOME": str(self._settings.home), "INTERLOCK_STORE_URL": self.store_url}
         with (self._run / f"{part.name}.log").open("ab") as log:
             child = subprocess.Popen(

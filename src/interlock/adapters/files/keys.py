@@ -8,16 +8,14 @@ first use; two processes that come first at once agree on one.
 from __future__ import annotations
 
 import base64
-import os
 import secrets
-from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from interlock.base.errors import IntegrityError
-from interlock.base.files import write_atomic
+from interlock.base.files import create_once
 from interlock.base.ids import SystemIds
 from interlock.privacy.envelope import KEY_BYTES, unwrap, wrap
 from interlock.trust.note import Signer
@@ -32,8 +30,10 @@ def token_key(folder: Path) -> bytes:
     Raises:
         IntegrityError: the wrapped key does not open under the key-encryption key.
     """
-    kek = base64.b64decode(_once(folder / "kek.key", lambda: base64.b64encode(secrets.token_bytes(KEY_BYTES))))
-    made = _once(folder / "token.key.json", lambda: wrap(secrets.token_bytes(KEY_BYTES), kek, _TOKENS, SystemIds()))
+    kek = base64.b64decode(create_once(folder / "kek.key", lambda: base64.b64encode(secrets.token_bytes(KEY_BYTES))))
+    made = create_once(
+        folder / "token.key.json", lambda: wrap(secrets.token_bytes(KEY_BYTES), kek, _TOKENS, SystemIds())
+    )
     return unwrap(made, kek, _TOKENS)
 
 
@@ -43,14 +43,14 @@ def log_signer(folder: Path) -> Signer:
     Raises:
         IntegrityError: the key and its public half do not belong together.
     """
-    pem = _once(folder / "log.key", _new_log_key)
+    pem = create_once(folder / "log.key", _new_log_key)
     name, _, body = pem.decode().partition("\n")
     key = serialization.load_pem_private_key(body.encode(), None)
     if not isinstance(key, Ed25519PrivateKey):
         raise IntegrityError("trust/log.key is no Ed25519 key", "restore it from the backup")
     signer = Signer(name, key)
     vkey = (signer.verifier.to_text() + "\n").encode()
-    if _once(folder / "log.vkey", lambda: vkey, 0o644) != vkey:
+    if create_once(folder / "log.vkey", lambda: vkey, 0o644) != vkey:
         raise IntegrityError("trust/log.vkey is not the public half of log.key", "restore both from the backup")
     return signer
 
@@ -60,17 +60,3 @@ def _new_log_key() -> bytes:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return f"interlock/{secrets.token_hex(_DEPLOYMENT_BYTES)}\n".encode() + body
-
-
-def _once(path: Path, make: Callable[[], bytes], mode: int = 0o600) -> bytes:
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        scratch = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-        write_atomic(scratch, make(), mode)
-        try:
-            os.link(scratch, path)
-        except FileExistsError:
-            pass
-        finally:
-            scratch.unlink()
-    return path.read_bytes()

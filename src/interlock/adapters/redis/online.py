@@ -80,7 +80,7 @@ class RedisOnlineStore:
         """See the port."""
         if not replies:
             return []
-        keys = [b"c:" + claim for claim, _ in replies]
+        keys = [state.claim_key(claim) for claim, _ in replies]
         command = pack_command(("EVALSHA", self._replies_sha, len(keys), *keys, *[reply for _, reply in replies]))
         answer = (await self._link.call(command, 1, self._budget_s))[0]
         if isinstance(answer, hiredis.ReplyError):
@@ -140,7 +140,7 @@ class RedisOnlineStore:
                 b"EVALSHA",
                 self._trip_sha,
                 self._keys,
-                b"c:" + request.claim,
+                state.claim_key(request.claim),
                 self._base_key,
                 *[prefix + token for prefix, token in zip(self._prefixes, request.entities, strict=True)],
                 request.event_ms,

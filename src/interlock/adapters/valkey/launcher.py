@@ -17,12 +17,12 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from interlock.base.errors import RefusedError, UnreachableError
 from interlock.base.files import socket_address
+from interlock.base.guard import guarded
 
 SOCKET = "valkey.sock"
 _PIDFILE = "valkey.pid"
@@ -30,16 +30,6 @@ _LOCK = "valkey.lock"
 _DUMP = "valkey.rdb"
 _START_S = 20.0
 _STOP_S = 10.0
-
-# Runs between fork and the server: exec keeps the death signal. A parent that died meanwhile is noticed by its id.
-_GUARD = """
-import ctypes, os, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None, use_errno=True).prctl(1, int(signal.SIGKILL), 0, 0, 0)
-if os.getppid() != int(sys.argv[1]):
-    os._exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 
 def server_binary() -> Path:
@@ -135,7 +125,7 @@ class Valkey:
             "maxmemory-policy": "noeviction",
             "latency-tracking": "no",
         }
-        command = [sys.executable, "-S", "-E", "-c", _GUARD, str(os.getpid()), str(server_binary())]
+        command = guarded([str(server_binary())], signal.SIGKILL)
         for name, value in arguments.items():
             command += [f"--{name}", value]
         # The folder is the working directory, so that a long path does not overflow the socket address.
