@@ -190,9 +190,22 @@ class Shop:
 
     def files_holding(self, text: str) -> list[Path]:
         """Every file of the home and the repositories in which the text stands."""
-        roots = (self.home, self.repo, self.remote)
-        files = [path for root in roots for path in root.rglob("*") if path.is_file() and not path.is_socket()]
-        return [path for path in files if text.encode() in path.read_bytes()]
+
+        def whole() -> list[Path] | None:
+            # The platform lives: a file renamed under the scan could hide what it holds, so scan again.
+            roots = (self.home, self.repo, self.remote)
+            try:
+                files = [path for root in roots for path in root.rglob("*") if path.is_file() and not path.is_socket()]
+                return [path for path in files if text.encode() in path.read_bytes()]
+            except FileNotFoundError:
+                return None
+
+        limit = time.monotonic() + PATIENCE_S
+        while time.monotonic() < limit:
+            found = whole()
+            if found is not None:
+                return found
+        raise AssertionError("no scan of the home came to its end")
 
 
 def until(look: Callable[[], _T | None], patience_s: float = PATIENCE_S) -> _T:
