@@ -1,0 +1,69 @@
+"""What a door needs of the scoring behind it, whatever protocol it speaks.
+
+Contract. `infer` calls `done` once, on the same loop, with the response or with why there is none;
+what is wrong with the request itself is raised at once, before anything is recorded. `version` may
+be empty: whatever serves now.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from interlock.serving.tick import Unanswered
+from interlock.serving.wire import oip
+
+Finished = Callable[[oip.InferResponse | Unanswered], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and how urgently.
+
+    Attributes:
+        principal: the name that decisions are recorded under.
+        roles: of `trust.access`.
+        priority: 0 real-time, 1 batch work.
+        deadline_ns: monotonic time after which nobody waits any more; 0: none.
+        trace_id: W3C trace id in hexadecimal, or empty.
+    """
+
+    principal: str
+    roles: frozenset[str] = frozenset({"score"})
+    priority: int = 0
+    deadline_ns: int = 0
+    trace_id: str = ""
+
+
+class Scoring(Protocol):
+    """See the module's contract."""
+
+    def infer(self, request: oip.InferRequest, caller: Caller, done: Finished) -> None:
+        """Score tensors, or decide transactions.
+
+        Raises:
+            UsageError: the request breaks a rule.
+            Unanswered: it cannot be taken now, or at all.
+        """
+        ...
+
+    def services(self) -> Sequence[str]:
+        """Names of the services."""
+        ...
+
+    def versions(self, service: str) -> Sequence[str]:
+        """Versions that answer now, champion first; raises Unanswered (404)."""
+        ...
+
+    def describe(self, service: str, version: str) -> dict[str, Any]:
+        """OIP model metadata; raises Unanswered (404, 503)."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether traffic should come."""
+        ...
+
+    def model_ready(self, service: str, version: str) -> bool:
+        """Whether that model answers; raises Unanswered (404)."""
+        ...
