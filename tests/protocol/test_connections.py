@@ -33,7 +33,7 @@ class Later:
         self._arrived = asyncio.Event()
 
     def __call__(self, exchange: Exchange) -> None:
-        self.waiting[exchange.path] = exchange
+        self.waiting[exchange.head.path] = exchange
         self._arrived.set()
 
     async def has(self, *paths: str) -> None:
@@ -224,7 +224,7 @@ def test_connections_beyond_the_limit_wait_until_one_ends() -> None:
 
 def test_a_defect_in_a_handler_is_an_internal_error_without_a_trace() -> None:
     def broken(exchange: Exchange) -> None:
-        if exchange.path == "/broken":
+        if exchange.head.path == "/broken":
             raise RuntimeError("a secret")
         exchange.respond(200, b"{}")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-import uuid
 from typing import Protocol
 
 from interlock.base.clock import NS_PER_MS
+
+_VARIANT = {f"{value:x}": "89ab"[value & 3] for value in range(16)}
 
 
 class Ids(Protocol):
@@ -39,7 +40,7 @@ class SeededIds:
 
 def uuid7(now_ns: int, entropy: bytes) -> str:
     """A UUIDv7 (RFC 9562 section 5.7) of `now_ns` and 10 bytes of entropy."""
-    milliseconds = now_ns // NS_PER_MS & 0xFFFF_FFFF_FFFF
-    tail = int.from_bytes(entropy[:10], "big")
-    value = milliseconds << 80 | 0x7 << 76 | (tail >> 68 & 0xFFF) << 64 | 0b10 << 62 | tail & (1 << 62) - 1
-    return str(uuid.UUID(int=value))
+    milliseconds = f"{now_ns // NS_PER_MS & 0xFFFF_FFFF_FFFF:012x}"
+    chance = entropy.hex()
+    variant = _VARIANT[chance[3]]
+    return f"{milliseconds[:8]}-{milliseconds[8:]}-7{chance[:3]}-{variant}{chance[4:7]}-{chance[7:19]}"

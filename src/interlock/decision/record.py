@@ -27,6 +27,8 @@ FALLBACK = 16
 """No model answered: the service's fallback did."""
 RESUMED = 32
 """A retry reused the vector that an earlier attempt had recorded."""
+GIVEN = 64
+"""The caller gave the vector itself: no inputs and no velocities stand behind it."""
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -36,7 +38,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True)
         decision_id: UUIDv7.
         attempt: 1, or more when an earlier attempt did not finish.
         inputs: the tokenised velocity inputs: card, terminal, device, ip, amount, currency, mcc,
-            country, event_time.
+            country, event_time; empty when the caller gave the vector.
         received_ns: wall-clock receive time.
         edge_ns: time on the edge clock, the clock of every window.
         clock: [origin_ns or None, speed] of the edge clock.

@@ -7,18 +7,24 @@ lowering it only moves them back.
 
 from __future__ import annotations
 
-import hmac
+from collections.abc import Callable
 
 import msgspec
 
 from interlock.base.errors import UsageError
+from interlock.base.keyed import keyed
 from interlock.decision.table import BUCKETS, Arm
 
 
 def bucket(salt: bytes, token: str) -> int:
     """The entity's bucket, 0 … 9,999: HMAC-SHA256, its first 8 bytes big-endian, mod 10,000."""
-    mac = hmac.digest(salt, token.encode(), "sha256")
-    return int.from_bytes(mac[:8], "big") % BUCKETS
+    return splitter(salt)(token)
+
+
+def splitter(salt: bytes) -> Callable[[str], int]:
+    """`bucket` for one salt and many tokens."""
+    digest, number = keyed(salt), int.from_bytes
+    return lambda token: number(digest(token.encode())[:8], "big") % BUCKETS
 
 
 def weights(champion: Arm | None, candidate: Arm, share: int) -> tuple[Arm, ...]:

@@ -71,6 +71,10 @@ def find(text: str) -> list[tuple[int, int]]:
     """The card numbers in `text`, as half-open ranges of characters, in order."""
     if len(text) < MIN_DIGITS:
         return []
+    if text.isascii():  # Most text has too few digits, which is known sooner than where they stand.
+        plain = text.encode()
+        if len(plain) - len(plain.translate(None, b"0123456789")) < MIN_DIGITS:
+            return []
     if "-" in text:
         text = _UUID.sub(_blank, text)
     return [span for run in _RUN.finditer(text) if len(run.group()) >= MIN_DIGITS for span in _hits(text, run)]
@@ -121,8 +125,9 @@ def _hits(text: str, run: re.Match[str]) -> Iterator[tuple[int, int]]:
         yield run.span()
         return
     for group in _DIGITS.finditer(text, *run.span()):
-        if _stands_alone(text, *group.span()) and _is_card(group.group()):
-            yield group.span()
+        start, end = group.span()
+        if MIN_DIGITS <= end - start <= MAX_DIGITS and _stands_alone(text, start, end) and _is_card(group.group()):
+            yield start, end
 
 
 def _stands_alone(text: str, start: int, end: int) -> bool:
@@ -130,7 +135,10 @@ def _stands_alone(text: str, start: int, end: int) -> bool:
 
 
 def _is_card(run: str) -> bool:
-    digits = "".join(str(unicodedata.decimal(character)) for character in run if character.isdecimal())
+    if run.isascii():
+        digits = run.replace("-", "").replace(" ", "")
+    else:
+        digits = "".join(str(unicodedata.decimal(character)) for character in run if character.isdecimal())
     if not MIN_DIGITS <= len(digits) <= MAX_DIGITS:
         return False
     return luhn(digits) and not _INSTANT.fullmatch(digits)

@@ -8,10 +8,10 @@ them. A card is its digits alone, however they were separated.
 
 from __future__ import annotations
 
-import hmac
 import unicodedata
 
 from interlock.base.errors import UsageError
+from interlock.base.keyed import keyed
 from interlock.privacy import pan
 
 KEY_BYTES = 32
@@ -31,7 +31,7 @@ class Tokeniser:
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise UsageError("a token key of another length", f"use {KEY_BYTES} random bytes")
-        self._hmac = hmac.new(key, digestmod="sha256")
+        self._digest = keyed(key)
 
     def card(self, text: str) -> str:
         """The token of a declared card number.
@@ -43,9 +43,9 @@ class Tokeniser:
 
     def entity(self, kind: str, value: str) -> str:
         """The token of any entity: `kind` keeps equal values of different kinds apart."""
-        digest = self._hmac.copy()
-        digest.update(b"%b\0%b" % (kind.encode(), unicodedata.normalize("NFC", value).encode()))
-        return digest.digest()[:TOKEN_BYTES].hex()
+        if not value.isascii():
+            value = unicodedata.normalize("NFC", value)
+        return self._digest(f"{kind}\0{value}".encode())[:TOKEN_BYTES].hex()
 
     def __repr__(self) -> str:
         return "Tokeniser(key withheld)"

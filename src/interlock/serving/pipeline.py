@@ -14,8 +14,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from interlock.base.clock import NS_PER_MS, NS_PER_S, Clock, EdgeClock
@@ -33,6 +33,9 @@ _REPORTED_S = 5
 """How long the last counts of a drained route stay in the reports."""
 
 
+Done = Callable[[list[Any] | Unanswered], None]
+
+
 class Recorder(Protocol):
     """What `decision.segment.SegmentWriter` offers."""
 
@@ -45,36 +48,48 @@ class Recorder(Protocol):
         ...
 
 
-@dataclass
 class Call:
-    """One request with one or more transactions; `done` is called once, with all replies or a failure.
+    """One request with one or more rows; `done` is called once, with all replies or a failure.
+
+    Args:
+        size: rows in it; `expect` says it later where it is not known at once.
+        done: takes what answers the rows, in order (a prediction's bytes; for a given vector the
+            record), or the failure. A kind of call may override the method instead.
+        deadline_ns: monotonic time after which nobody waits; 0: none.
+        urgent: a real-time authorisation, which goes before batch work.
 
     Attributes:
-        size: transactions in it.
-        done: takes the prediction bytes in order, or the failure.
         version: of the last decision made for it; empty while every reply was a stored one.
     """
 
-    size: int
-    done: Callable[[list[bytes] | Unanswered], None]
-    replies: list[bytes | None] = field(default_factory=list)
-    left: int = 0
-    ended: bool = False
-    version: str = ""
+    __slots__ = ("_done", "deadline_ns", "ended", "left", "replies", "urgent", "version")
 
-    def __post_init__(self) -> None:
-        """Nothing is answered yet."""
-        self.replies = [None] * self.size
-        self.left = self.size
+    def __init__(self, size: int = 0, done: Done | None = None, deadline_ns: int = 0, urgent: bool = True) -> None:
+        self._done = done
+        self.deadline_ns = deadline_ns
+        self.urgent = urgent
+        self.ended = False
+        self.version = ""
+        self.expect(size)
 
-    def answer(self, place: int, reply: bytes) -> None:
-        """One transaction's reply."""
+    def expect(self, size: int) -> None:
+        """So many rows follow."""
+        self.left = size
+        self.replies: list[Any] = [None] * size
+
+    def done(self, outcome: list[Any] | Unanswered) -> None:
+        """The end of it."""
+        if self._done is not None:
+            self._done(outcome)
+
+    def answer(self, place: int, reply: Any) -> None:
+        """One row's reply."""
         if self.replies[place] is None:
             self.replies[place] = reply
             self.left -= 1
         if not self.left and not self.ended:
             self.ended = True
-            self.done([reply for reply in self.replies if reply is not None])
+            self.done(self.replies)
 
     def fail(self, why: Unanswered) -> None:
         """The whole request cannot be answered."""
@@ -105,6 +120,8 @@ class Tallies:
     repeated: int = 0
     unrecorded: int = 0
     store_failures: int = 0
+    shed: int = 0
+    expired: int = 0
 
 
 class Pipeline:
@@ -115,7 +132,8 @@ class Pipeline:
         self.tallies = Tallies()
         self.degraded = False
         self._around = around
-        self._queue: deque[Row] = deque()
+        self._urgent: deque[Row] = deque()
+        self._batch: deque[Row] = deque()
         self._route: Route | None = None
         self._old: list[Route] = []
         self._drained: list[tuple[int, Route]] = []
@@ -130,7 +148,7 @@ class Pipeline:
     @property
     def queued(self) -> int:
         """Transactions waiting for a tick."""
-        return len(self._queue)
+        return len(self._urgent) + len(self._batch)
 
     def install(self, route: Route) -> None:
         """Route by this from the next tick on."""
@@ -164,25 +182,50 @@ class Pipeline:
         """
         if self._route is None:
             raise Unanswered(503, f"service {self.service} is not ready", 1)
-        if len(self._queue) + len(rows) > self._around.options.queue:
+        urgent = rows[0].call.urgent
+        # Batch work may fill half of the queue: there is room for an authorisation whatever else waits.
+        room = self._around.options.queue if urgent else self._around.options.queue // 2
+        if self.queued + len(rows) > room:
+            self.tallies.shed += len(rows)
             raise Unanswered(429, "too many transactions are waiting", 1)
-        self._queue.extend(rows)
+        (self._urgent if urgent else self._batch).extend(rows)
         if not self._running:
             self._running = True
             self._spawn(self._work())
 
     async def _work(self) -> None:
         try:
-            while self._queue:
-                rows = [self._queue.popleft() for _ in range(min(len(self._queue), self._around.options.batch))]
-                try:
-                    await self._tick(rows)
-                except Exception:  # a defect must cost this tick's requests, not the worker's loop
-                    _log.exception("a tick failed")
-                    for row in rows:
-                        row.call.fail(Unanswered(500, "internal error", 0))
+            while self._urgent or self._batch:
+                rows = self._take()
+                await self._guarded(self._tick, [row for row in rows if row.vector is None])
+                await self._guarded(self._tick_given, [row for row in rows if row.vector is not None])
         finally:
             self._running = False
+
+    async def _guarded(self, tick: Callable[[list[Row]], Awaitable[None]], rows: list[Row]) -> None:
+        if not rows:
+            return
+        try:
+            await tick(rows)
+        except Exception:  # a defect must cost this tick's requests, not the worker's loop
+            _log.exception("a tick failed")
+            for row in rows:
+                row.call.fail(Unanswered(500, "internal error", 0))
+
+    def _take(self) -> list[Row]:
+        """The next tick's rows: urgent ones first, and none that nobody waits for any more."""
+        rows: list[Row] = []
+        now = self._around.clock.monotonic_ns()
+        for queue in (self._urgent, self._batch):
+            while queue and len(rows) < self._around.options.batch:
+                row = queue.popleft()
+                deadline = row.call.deadline_ns
+                if deadline and now >= deadline:
+                    self.tallies.expired += 1
+                    row.call.fail(Unanswered(504, "the caller's deadline passed before its turn", 0))
+                else:
+                    rows.append(row)
+        return rows
 
     async def _tick(self, rows: list[Row]) -> None:
         route, around = self._route, self._around
@@ -197,21 +240,49 @@ class Pipeline:
                 return
             fresh, damaged = self._sort(rows, results)
             # Read last: a worker that was stalled in the trip must see a retreat made meanwhile.
-            retreated = around.fence.retreated(route.slot, around.clock.monotonic_ns(), route.order)
+            retreated = self._retreated(route)
             made = [tick.fall_back(row, result) for row, result in damaged]
             shares: list[Share] = []
             if fresh:
                 shares, alone = tick.split(fresh, retreated)
                 made += alone
-            if route.table.settled or retreated:
-                for share in shares:
-                    made += tick.inline(share)
-                await self._give_out(tick, made)
-            else:
-                await self._give_out(tick, made)
-                await self._compared(tick, shares)
+            await self._decide(tick, shares, made)
         finally:
             route.in_flight -= 1
+
+    async def _tick_given(self, rows: list[Row]) -> None:
+        """A tick of vectors that the callers gave: nothing is claimed, read or recorded in the store."""
+        route, around = self._route, self._around
+        if route is None:
+            raise UnreachableError("no route", "install a table")
+        route.in_flight += 1
+        try:
+            tick = Tick(route, around.options, around.clock, around.ids)
+            width = 4 * route.sides[0].model.width if route.sides else 0
+            fitting: list[Row] = []
+            for row in rows:
+                if row.vector is not None and len(row.vector) == width:
+                    fitting.append(row)
+                else:
+                    row.call.fail(Unanswered(503, "another model serves now, which takes other inputs", 1))
+            if fitting:
+                shares, made = tick.split_given(fitting, self._retreated(route))
+                await self._decide(tick, shares, made)
+        finally:
+            route.in_flight -= 1
+
+    def _retreated(self, route: Route) -> bool:
+        return self._around.fence.retreated(route.slot, self._around.clock.monotonic_ns(), route.order)
+
+    async def _decide(self, tick: Tick, shares: list[Share], made: list[Made]) -> None:
+        """Call the arms: here and now, or each on its lane while they are compared."""
+        if tick.route.table.settled or tick.retreated:
+            for share in shares:
+                made += tick.inline(share)
+            await self._give_out(tick, made)
+        else:
+            await self._give_out(tick, made)
+            await self._compared(tick, shares)
 
     async def _compared(self, tick: Tick, shares: list[Share]) -> None:
         """Each arm on its own lane, each given out when it is done: a slow candidate delays nobody else.
@@ -310,7 +381,7 @@ class Pipeline:
         for each in made:
             if not each.superseded:
                 each.row.call.version = each.record.version
-            each.row.call.answer(each.row.place, each.reply)
+            each.row.call.answer(each.row.place, each.reply or each.record)
         tick.count(made)
         if tick.route.shadows and not tick.retreated:
             for side in tick.route.shadows:

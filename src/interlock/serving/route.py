@@ -10,7 +10,7 @@ from interlock.base.errors import RefusedError
 from interlock.decision import counts
 from interlock.decision.counts import ArmCounts, ShadowCounts
 from interlock.decision.decide import Model
-from interlock.decision.split import bucket
+from interlock.decision.split import splitter
 from interlock.decision.table import CANDIDATE, CHAMPION, NOBODY, Arm, RouteTable
 from interlock.features.definition import FeatureSet
 from interlock.serving import fence
@@ -55,8 +55,8 @@ class Route:
     def __init__(self, table: RouteTable, slot: int, model: Callable[[str], Model | None], clock: Clock) -> None:
         self.table = table
         self.slot = slot
-        self.salt = bytes.fromhex(table.salt)
-        self.owners = table.owners()
+        self._bucket = splitter(bytes.fromhex(table.salt))
+        self._owners = table.owners()
         self.order = fence.place(*table.order)
         self.in_flight = 0
         lanes = not table.settled
@@ -67,8 +67,8 @@ class Route:
 
     def owner(self, token: str) -> tuple[int, Side | None]:
         """(bucket, the side that answers it); None: the fallback does."""
-        place = bucket(self.salt, token)
-        index = self.owners[place]
+        place = self._bucket(token)
+        index = self._owners[place]
         return place, None if index == NOBODY else self.sides[index]
 
     def close(self) -> None:

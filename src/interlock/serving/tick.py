@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -35,16 +35,16 @@ class Unanswered(Exception):
         self.retry_s = retry_s
 
 
-@dataclass(slots=True)
-class Row:
-    """One transaction on its way through a worker.
+class Row(msgspec.Struct):
+    """One transaction, or one vector that a caller gave, on its way through a worker.
 
     Attributes:
         call: the request it belongs to, and `place` in it.
-        inputs: tokenised inputs, as the record keeps them.
+        inputs: tokenised inputs, as the record keeps them; empty beside a given vector.
         entities: tokens in the feature set's order, as bytes.
         claim: `<service>:<transaction id>`.
         received_ns: wall clock; edge_ns: edge clock.
+        vector: float32 little-endian bytes when the caller gave them; `key` then keeps it with its arm.
         resumed: an earlier attempt had recorded its velocities.
     """
 
@@ -59,11 +59,12 @@ class Row:
     clock: tuple[int | None, float]
     principal: str
     trace_id: str
+    vector: bytes | None = None
+    key: str = ""
     resumed: bool = False
 
 
-@dataclass(slots=True)
-class Made:
+class Made(msgspec.Struct):
     """One decision that was made: its record, the reply, and where it counts.
 
     `index` is the row's place in the tick, None when it has no vector; `claimed` says that the store
@@ -80,16 +81,14 @@ class Made:
     superseded: bool = False
 
 
-@dataclass(slots=True)
-class Share:
+class Share(msgspec.Struct):
     """The rows of one arm in a tick, by index."""
 
     side: Side
     rows: list[int]
 
 
-@dataclass(slots=True)
-class _Answer:
+class _Answer(msgspec.Struct):
     """What a decision rests on, beside its row: who answered, with what, and how."""
 
     side: Side | None
@@ -98,6 +97,7 @@ class _Answer:
     vector: bytes
     flags: int
     propensity: float
+    chance: bytes
     model_ns: int = 0
     batch: int = 1
 
@@ -119,27 +119,35 @@ class Tick:
         self._ids = ids
         self.retreated = False
         self._rows: list[Row] = []
-        self._results: list[TripResult] = []
+        self._results: Sequence[TripResult | None] = ()
         self._groups: list[int] = []
         self._vectors: dict[str, Vectors] = {}
         self._values: NDArray[np.int64] = np.empty((0, 0), np.int64)
         self._edge_ms: NDArray[np.int64] = np.empty(0, np.int64)
+        self._given: Vectors | None = None
 
     def split(self, fresh: Sequence[tuple[Row, TripResult]], retreated: bool) -> tuple[list[Share], list[Made]]:
         """Give each row whose velocities are known to its arm; rows without one get the fallback."""
-        self.retreated = retreated
         self._rows = [row for row, _ in fresh]
-        self._results = [result for _, result in fresh]
-        values = np.frombuffer(b"".join([result.values for result in self._results]), "<i8")
+        self._results = results = [result for _, result in fresh]
+        values = np.frombuffer(b"".join([result.values for result in results]), "<i8")
         self._values = values.reshape(len(fresh), -1)
-        self._edge_ms = np.array([row.edge_ns // NS_PER_MS for row in self._rows], np.int64)
-        shares: dict[int, Share] = {}
-        alone: list[Made] = []
-        sticky = self.route.table.sticky
+        self._edge_ms = np.array([row.edge_ns for row in self._rows], np.int64) // NS_PER_MS
+        return self._share(retreated)
+
+    def split_given(self, rows: list[Row], retreated: bool) -> tuple[list[Share], list[Made]]:
+        """`split` for rows whose vectors the callers gave."""
+        self._rows, self._results = rows, [None] * len(rows)
+        self._given = np.frombuffer(b"".join([row.vector or b"" for row in rows]), "<f4").reshape(len(rows), -1)
+        return self._share(retreated)
+
+    def _share(self, retreated: bool) -> tuple[list[Share], list[Made]]:
+        self.retreated = retreated
+        route, shares, alone = self.route, dict[int, Share](), list[Made]()
         for index, row in enumerate(self._rows):
-            bucket, owner = self.route.owner(row.inputs[sticky])
+            bucket, owner = route.owner(self._key(row))
             self._groups.append(counts.group_of(bucket))
-            side = self.route.champion if retreated else owner
+            side = route.champion if retreated else owner
             if side is None:
                 flag = record.RETREATED if owner is not None else 0
                 alone.append(self.fall_back(row, self._results[index], owner, flag))
@@ -188,21 +196,24 @@ class Tick:
         decided = called.decided
         if decided is None:
             raise AssertionError("an outcome without decisions")
-        vectors, size = self._vectors[side.model.feature_set], len(share.rows)
+        size, scores = len(share.rows), decided.scores.tolist()
         if side is share.side:
             side.counts.time(counts.batch_bin(size), called.model_ns)
-        flag |= record.RETREATED if self.retreated else 0
+        flag |= (record.RETREATED if self.retreated else 0) | (record.GIVEN if self._given is not None else 0)
         propensity = self._propensity(share.side)
+        block, width = self._of(side, share.rows).tobytes(), 4 * side.model.width
+        chances = self._ids.random(10 * size)
         made = []
-        for index, score, decision in zip(share.rows, decided.scores.tolist(), decided.decisions, strict=True):
+        for place, index in enumerate(share.rows):
             row = self._rows[index]
             answer = _Answer(
                 side,
-                score,
-                decision,
-                vectors[index].tobytes(),
+                scores[place],
+                decided.decisions[place],
+                block[place * width : place * width + width],
                 flag | (record.RESUMED if row.resumed else 0),
                 propensity,
+                chances[place * 10 : place * 10 + 10],
                 called.model_ns,
                 size,
             )
@@ -211,30 +222,37 @@ class Tick:
 
     def fall_back(self, row: Row, result: TripResult | None, chosen: Side | None = None, flag: int = 0) -> Made:
         """The service's constant rule answers; `chosen` is the arm that should have, `flag` why it did not."""
-        bucket, owner = self.route.owner(row.inputs[self.route.table.sticky])
+        bucket, owner = self.route.owner(self._key(row))
         chosen = chosen or owner
-        flags = record.FALLBACK | flag | (record.STORE_DOWN if result is None else 0)
+        lost = result is None and row.vector is None
+        flags = record.FALLBACK | flag | (record.STORE_DOWN if lost else 0)
         decision = self.route.table.fallback["decision"]
-        answer = _Answer(None, None, decision, b"", flags, self._propensity(chosen))
+        answer = _Answer(None, None, decision, b"", flags, self._propensity(chosen), self._ids.random(10))
         return self._made(row, result, answer, (chosen, counts.group_of(bucket), None))
+
+    def _key(self, row: Row) -> str:
+        """What keeps a row with its arm: its sticky entity, or what the caller gave in its place."""
+        return row.inputs[self.route.table.sticky] if row.inputs else row.key
 
     def _propensity(self, side: Side | None) -> float:
         """The share of entities that are answered like this one; all of them once retreated."""
         return 1.0 if side is None or self.retreated else side.arm.share
 
     def _of(self, side: Side, rows: list[int]) -> Vectors:
+        if self._given is not None:
+            return self._given if len(rows) == len(self._rows) else self._given[rows]
         known = self._vectors.get(side.model.feature_set)
         if known is None:
             inputs = [row.inputs for row in self._rows]
             known = self._vectors[side.model.feature_set] = assemble(side.features, inputs, self._values, self._edge_ms)
-        return known[rows]
+        return known if len(rows) == len(known) else known[rows]
 
     def _made(
         self, row: Row, result: TripResult | None, answer: _Answer, where: tuple[Side | None, int, int | None]
     ) -> Made:
         table, side = self.route.table, answer.side
         made = DecisionRecord(
-            decision_id=uuid7(row.received_ns, self._ids.random(10)),
+            decision_id=uuid7(row.received_ns, answer.chance),
             service=table.service,
             transaction_id=row.transaction_id,
             attempt=max(1, result.attempt) if result else 1,
@@ -261,17 +279,7 @@ class Tick:
             batch=answer.batch,
             trace_id=row.trace_id,
         )
-        reply = v1.encode(
-            v1.Prediction(
-                row.transaction_id,
-                made.decision_id,
-                made.score,
-                made.decision,
-                [],
-                made.version,
-                bool(answer.flags & record.FALLBACK),
-            )
-        )
+        reply = b"" if row.vector is not None else _reply(made, bool(answer.flags & record.FALLBACK))
         return Made(row, made, reply, where[0], where[1], result is not None, where[2])
 
     def count(self, made: Iterable[Made]) -> None:
@@ -297,6 +305,12 @@ class Tick:
             theirs = zip(called.decided.scores.tolist(), called.decided.decisions, strict=True)
             for each, (score, decision) in zip(pairs, theirs, strict=True):
                 side.shadow.add(score - (each.record.score or 0.0), RANK[decision] - RANK[each.record.decision])
+
+
+def _reply(made: DecisionRecord, degraded: bool) -> bytes:
+    return v1.encode(
+        v1.Prediction(made.transaction_id, made.decision_id, made.score, made.decision, [], made.version, degraded)
+    )
 
 
 def _count(numbers: counts.ArmCounts, each: Made, tau_ns: int | None) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from itertools import islice
+from operator import add
 from struct import Struct
 
 import hiredis
@@ -29,6 +30,9 @@ _LOAD_S = 30.0
 _CHUNK = 2_000
 _NONE: tuple[tuple[int, int], ...] = ()
 _WAIT = Struct("<BI")
+_APPLIED = Struct("<IIH")
+"""Epoch, and the sequence as u48."""
+_CLAIM = state.claim_key(b"")
 
 
 class RedisOnlineStore:
@@ -48,7 +52,6 @@ class RedisOnlineStore:
         self._trip_sha = hashlib.sha1(self._trip, usedforsecurity=False).hexdigest().encode()
         self._replies_sha = hashlib.sha1(self._replies, usedforsecurity=False).hexdigest().encode()
         self._keys = len(feature_set.entities) + 2
-        self._applied = Struct("<" + "IIH" * len(feature_set.entities))
         self._values_at = 2 + state.APPLIED_SIZE * len(feature_set.entities)
         self._link = Link(url, options.stall_ms / 1000, options.backoff_ms / 1000, self._load_scripts)
 
@@ -80,7 +83,7 @@ class RedisOnlineStore:
         """See the port."""
         if not replies:
             return []
-        keys = [state.claim_key(claim) for claim, _ in replies]
+        keys = [_CLAIM + claim for claim, _ in replies]
         command = pack_command(("EVALSHA", self._replies_sha, len(keys), *keys, *[reply for _, reply in replies]))
         answer = (await self._link.call(command, 1, self._budget_s))[0]
         if isinstance(answer, hiredis.ReplyError):
@@ -140,9 +143,9 @@ class RedisOnlineStore:
                 b"EVALSHA",
                 self._trip_sha,
                 self._keys,
-                state.claim_key(request.claim),
+                _CLAIM + request.claim,
                 self._base_key,
-                *[prefix + token for prefix, token in zip(self._prefixes, request.entities, strict=True)],
+                *map(add, self._prefixes, request.entities),
                 request.event_ms,
                 request.amount,
                 request.holder,
@@ -152,8 +155,8 @@ class RedisOnlineStore:
     def _result(self, reply: bytes) -> TripResult:
         status = reply[0]
         if status in (FRESH, RESUMED):
-            flat = self._applied.unpack_from(reply, 2)
-            applied = tuple((flat[i], flat[i + 1] | flat[i + 2] << 32) for i in range(0, len(flat), 3))
+            pairs = _APPLIED.iter_unpack(reply[2 : self._values_at])
+            applied = tuple([(epoch, low | high << 32) for epoch, low, high in pairs])
             return TripResult(status, None, reply[1], applied, reply[self._values_at :], 0)
         if status == ANSWERED:
             return TripResult(ANSWERED, reply[1:], 0, _NONE, b"", 0)

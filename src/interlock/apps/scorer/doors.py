@@ -3,121 +3,89 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
-from interlock.apps.scorer.http import Exchange
-from interlock.base.clock import Clock, EdgeClock
+from interlock.apps.scorer.desk import Desk, House
+from interlock.apps.scorer.exchange import Exchange
+from interlock.apps.scorer.ports import Caller
 from interlock.base.errors import UsageError
-from interlock.features.definition import FeatureSet
-from interlock.privacy.token import Tokeniser
-from interlock.serving.options import ServingOptions
-from interlock.serving.pipeline import Call, Pipeline
-from interlock.serving.tick import Row, Unanswered
+from interlock.serving.pipeline import Call
+from interlock.serving.tick import Unanswered
 from interlock.serving.wire import v1
 
 ANONYMOUS = "anonymous"
 _MODELS = "/v1/models"
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
+_TRACE = b"traceparent"
+
+Plan = Callable[[Exchange], None]
 
 
-class House(Protocol):
-    """What the doors need of the worker behind them."""
+class _Predict(Call):
+    """A V1 request on its way."""
 
-    pipelines: dict[str, Pipeline]
+    __slots__ = ("_exchange", "_service")
 
-    def ready(self) -> bool:
-        """Whether traffic should come."""
-        ...
+    def __init__(self, exchange: Exchange, service: str) -> None:
+        super().__init__()
+        self._exchange = exchange
+        self._service = service
 
-    def metrics(self, give: Callable[[str], None]) -> None:
-        """Fetch the metrics of all workers."""
-        ...
+    def done(self, outcome: list[Any] | Unanswered) -> None:
+        """Answer the exchange."""
+        exchange = self._exchange
+        if self.version:
+            exchange.label = f"{self._service}|{self.version}"
+        if isinstance(outcome, Unanswered):
+            exchange.refuse(outcome.status, outcome.message, outcome.retry_s)
+        else:
+            exchange.answer(v1.reply(outcome))
 
 
 class Doors:
     """Routes exchanges to what answers them."""
 
-    def __init__(
-        self, house: House, edge: tuple[Tokeniser, FeatureSet], clock: Clock, time: EdgeClock, options: ServingOptions
-    ) -> None:
+    def __init__(self, house: House, desk: Desk) -> None:
         self._house = house
-        self._tokeniser, self._features = edge
-        self._entities = self._features.entities
-        self._clock = clock
-        self._edge = time
-        self._options = options
-        self._recorded_clock = (time.origin_ns, time.speed)
+        self._desk = desk
+        self._caller = Caller(ANONYMOUS)
 
     def handle(self, exchange: Exchange) -> None:
-        """Answer one exchange, now or later."""
-        path, method = exchange.path, exchange.method
+        """Answer one exchange, now or later; what its head alone decides is decided once per head."""
+        head = exchange.head
+        if head.plan is None:
+            head.plan = self._plan(exchange)
+        head.plan(exchange)
+
+    def _plan(self, exchange: Exchange) -> Plan:
+        path, method = exchange.head.path, exchange.head.method
         if path.startswith(_MODELS + "/") and path.endswith(":predict"):
             if method != "POST":
-                exchange.refuse(405, "predict takes POST", extra=b"allow: POST\r\n")
-            else:
-                self._predict(exchange, path[len(_MODELS) + 1 : -len(":predict")])
-        elif method not in ("GET", "HEAD"):
+                return _refusal(405, "predict takes POST", b"allow: POST\r\n")
+            return _wrong_body(exchange) or partial(self._predict, path[len(_MODELS) + 1 : -len(":predict")])
+        if method not in ("GET", "HEAD"):
             known = path in _FIXED or path.startswith(_MODELS)
-            exchange.refuse(405 if known else 404, "no such operation", extra=b"allow: GET, HEAD\r\n" if known else b"")
-        elif path in _FIXED:
-            _FIXED[path](self, exchange)
-        elif path.startswith(_MODELS + "/"):
-            self._model(exchange, path[len(_MODELS) + 1 :])
-        else:
-            exchange.refuse(404, "no such page")
+            return _refusal(405 if known else 404, "no such operation", b"allow: GET, HEAD\r\n" if known else b"")
+        if path in _FIXED:
+            return partial(_FIXED[path], self)
+        if path.startswith(_MODELS + "/"):
+            return partial(self._model, path[len(_MODELS) + 1 :])
+        return _refusal(404, "no such page")
 
-    def _predict(self, exchange: Exchange, service: str) -> None:
-        pipeline = self._house.pipelines.get(service)
-        if pipeline is None:
-            exchange.refuse(404, "no such model")
-            return
-        kind = exchange.headers.get(b"content-type", b"application/json").split(b";")[0].strip().lower()
-        if kind != b"application/json":
-            exchange.refuse(415, "send application/json")
-            return
-        if exchange.headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
-            exchange.refuse(415, "send the body as it is, without a content encoding")
-            return
+    def _predict(self, service: str, exchange: Exchange) -> None:
         try:
-            found = v1.decode(exchange.body, self._features.currencies, self._options.max_instances)
-            call = Call(len(found), lambda outcome: _finish(exchange, service, call, outcome))
-            rows = [self._row(exchange, call, (service, place), each) for place, each in enumerate(found)]
-            pipeline.submit(rows)
+            self._desk.predict(service, exchange.body, self._of(exchange), _Predict(exchange, service))
         except UsageError as error:
             exchange.refuse(400, str(error))
         except Unanswered as why:
             exchange.refuse(why.status, why.message, why.retry_s)
 
-    def _row(self, exchange: Exchange, call: Call, at: tuple[str, int], given: v1.Transaction) -> Row:
-        service, place = at
-        tokeniser = self._tokeniser
-        inputs: dict[str, Any] = {
-            "card": tokeniser.card(given.pan),
-            "terminal": tokeniser.entity("terminal", given.terminal_id),
-            "device": tokeniser.entity("device", given.device_id),
-            "ip": tokeniser.entity("ip", given.ip),
-            "amount": given.amount,
-            "currency": given.currency,
-        }
-        for name in ("mcc", "country", "event_time"):
-            value = getattr(given, name)
-            if value is not None:
-                inputs[name] = value
-        return Row(
-            call=call,
-            place=place,
-            transaction_id=given.transaction_id,
-            inputs=inputs,
-            entities=tuple(inputs[kind].encode() for kind in self._entities),
-            claim=f"{service}:{given.transaction_id}".encode(),
-            received_ns=self._clock.now_ns(),
-            edge_ns=self._edge.now_ns(),
-            clock=self._recorded_clock,
-            principal=ANONYMOUS,
-            trace_id=_trace(exchange.headers.get(b"traceparent", b"")),
-        )
+    def _of(self, exchange: Exchange) -> Caller:
+        trace = exchange.head.headers.get(_TRACE)
+        return Caller(ANONYMOUS, trace_id=_trace(trace)) if trace else self._caller
 
-    def _model(self, exchange: Exchange, name: str) -> None:
+    def _model(self, name: str, exchange: Exchange) -> None:
         pipeline = self._house.pipelines.get(name)
         if pipeline is None:
             exchange.refuse(404, "no such model")
@@ -152,13 +120,19 @@ _FIXED: dict[str, Callable[[Doors, Exchange], None]] = {
 }
 
 
-def _finish(exchange: Exchange, service: str, call: Call, outcome: list[bytes] | Unanswered) -> None:
-    if call.version:
-        exchange.label = f"{service}|{call.version}"
-    if isinstance(outcome, Unanswered):
-        exchange.refuse(outcome.status, outcome.message, outcome.retry_s)
-    else:
-        exchange.respond(200, v1.reply(outcome))
+def _refusal(status: int, message: str, extra: bytes = b"") -> Plan:
+    return lambda exchange: exchange.refuse(status, message, extra=extra)
+
+
+def _wrong_body(exchange: Exchange) -> Plan | None:
+    """What is wrong with the kind of body that the head announces, if anything."""
+    headers = exchange.head.headers
+    kind = headers.get(b"content-type", b"application/json").split(b";")[0].strip().lower()
+    if kind != b"application/json":
+        return _refusal(415, "send application/json")
+    if headers.get(b"content-encoding", b"identity").strip().lower() != b"identity":
+        return _refusal(415, "send the body as it is, without a content encoding")
+    return None
 
 
 def _trace(header: bytes) -> str:

@@ -8,6 +8,10 @@ is refused (RFC 9112 sections 3.2 and 6.1). While leaving, the last reply of eac
 `Connection: close`; then the sending side is shut down, and what still arrives is read until the
 peer closes or `linger_s` has passed, so that no reset overtakes that reply. The listener is
 shared with other processes: it is closed, never shut down.
+
+A head that httptools has read before, byte for byte, is not read again: a payment application sends
+the same one with every request. Only plain heads are remembered (see `exchange.plain`), and only whole
+requests are taken this way, so that both ways cut the stream at the same places.
 """
 
 from __future__ import annotations
@@ -19,71 +23,20 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from email.utils import formatdate
-from http import HTTPStatus
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import httptools
 
+from interlock.apps.scorer.exchange import JSON, Exchange, Head, path_of, plain
 from interlock.apps.scorer.listening import Listening
 from interlock.base.clock import NS_PER_S, Clock
 from interlock.serving.options import ServingOptions
-from interlock.serving.wire import v1
 
-JSON = b"application/json"
-_REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BITE = 4_096
+_HEADS = 1_024
+_BLANK = b"\r\n\r\n"
 _log = logging.getLogger(__name__)
-
-
-class Exchange:
-    """One request and the place of its response.
-
-    Attributes:
-        method: such as `POST`.
-        path: without the query.
-        headers: lower-case names; the last of a repeated one.
-        body: whole.
-        closes: the connection ends after this one.
-        label: `<service>|<model version>` for the latency metric, or empty.
-    """
-
-    __slots__ = ("_connection", "body", "closes", "headers", "label", "method", "path", "response", "started_ns")
-
-    def __init__(self, connection: Connection, started_ns: int) -> None:
-        self._connection = connection
-        self.method = ""
-        self.path = ""
-        self.headers: dict[bytes, bytes] = {}
-        self.body = b""
-        self.closes = False
-        self.label = ""
-        self.started_ns = started_ns
-        self.response: tuple[bytes, bytes] | None = None
-        """(head without its last line, body): whether it closes is known when it goes out."""
-
-    def respond(self, status: int, body: bytes, kind: bytes = JSON, extra: bytes = b"") -> None:
-        """Answer; it goes out when everything before it has."""
-        if self.response is not None:
-            return
-        server = self._connection.server
-        server.note(self, status)
-        head = b"HTTP/1.1 %d %b\r\ndate: %b\r\ncontent-type: %b\r\ncontent-length: %d\r\n%b" % (
-            status,
-            _REASONS.get(status, b"Unknown"),
-            server.date,
-            kind,
-            len(body),
-            extra,
-        )
-        self.response = head, b"" if self.method == "HEAD" else body
-        self._connection.flush()
-
-    def refuse(self, status: int, message: str, retry_s: int = 0, extra: bytes = b"") -> None:
-        """Answer with the protocol's error object."""
-        again = b"retry-after: %d\r\n" % retry_s if retry_s else b""
-        self.respond(status, v1.error(message), extra=again + extra)
 
 
 Handler = Callable[[Exchange], None]
@@ -99,7 +52,10 @@ class Server:
         self.options = options
         self.clock = clock
         self.leaving = False
-        self.date = b""
+        self.date = self.usual = b""
+        self.now_ns = 0
+        """Monotonic, as of the last sweep: exact enough for limits of seconds."""
+        self.heads: dict[bytes, Head] = {}
         self.connections: set[Connection] = set()
         self._listening: Listening | None = None
         self._empty = asyncio.Event()
@@ -114,9 +70,8 @@ class Server:
     def sweep(self) -> None:
         """Close what has been slow or idle for too long; called twice a second."""
         self._tell_time()
-        now = self.clock.monotonic_ns()
         for connection in list(self.connections):
-            connection.check(now)
+            connection.check(self.now_ns)
 
     async def stop(self, last: bool = False) -> None:
         """Stop accepting, answer what is under way with `Connection: close`, then close the rest.
@@ -150,7 +105,15 @@ class Server:
                 await asyncio.wait_for(self._empty.wait(), patience_s)
 
     def _tell_time(self) -> None:
+        self.now_ns = self.clock.monotonic_ns()
         self.date = formatdate(self.clock.now_ns() / NS_PER_S, usegmt=True).encode()
+        self.usual = b"HTTP/1.1 200 OK\r\ndate: %b\r\ncontent-type: %b\r\ncontent-length: " % (self.date, JSON)
+
+    def remember(self, raw: bytes, head: Head) -> None:
+        """Keep a head, so that the next one like it need not be read."""
+        if len(self.heads) >= _HEADS:
+            self.heads.clear()
+        self.heads[raw] = head
 
 
 class Connection(asyncio.Protocol):
@@ -162,6 +125,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._parser: Any = httptools.HttpRequestParser(self)
         self._current: Exchange | None = None
+        self._raw = b""
         self._url = b""
         self._body: list[bytes] = []
         self._body_size = 0
@@ -177,6 +141,11 @@ class Connection(asyncio.Protocol):
         self._unread = False
         self._held = b""
         self._deadline_ns = 0
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """What it writes to."""
+        return self._transport
 
     @property
     def quiet(self) -> bool:
@@ -196,20 +165,34 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Bytes came; a long piece is read bit by bit, since it may hold thousands of requests."""
-        if len(data) <= _BITE:
-            self._read(data)
-            return
+        if self._current is None and not self._deaf:
+            data = self._known(data)
         for start in range(0, len(data), _BITE):
             if self._full or self._unread:
                 self._held = data[start:]
                 return
             self._read(data[start : start + _BITE])
 
+    def _known(self, data: bytes) -> bytes:
+        """Take whole requests with remembered heads off the front; the rest."""
+        heads, start, end = self.server.heads, 0, len(data)
+        while start < end and not (self._full or self._unread or self._deaf):
+            blank = data.find(_BLANK, start) + 4
+            head = heads.get(data[start:blank]) if blank > 3 else None
+            if head is None or (stop := blank + head.length) > end:
+                break
+            exchange = Exchange(self, head, self.server.clock.monotonic_ns())
+            exchange.body = data[blank:stop]
+            start = stop
+            self._take(exchange)
+        return data[start:] if start else data
+
     def _read(self, data: bytes) -> None:
         if self._deaf:
             return
         if self._in_headers:
             self._arrived += len(data)
+        self._raw = data[: data.find(_BLANK) + 4] if self._current is None else b""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -242,7 +225,7 @@ class Connection(asyncio.Protocol):
         """A request begins."""
         if self._deaf:
             return
-        self._current = Exchange(self, self.server.clock.monotonic_ns())
+        self._current = Exchange(self, Head(), self.server.clock.monotonic_ns())
         self._url = b""
         self._body, self._body_size = [], 0
         self._head_size = self._fields = self._hosts = 0
@@ -260,7 +243,7 @@ class Connection(asyncio.Protocol):
         if self._current is not None:
             key = name.lower()
             self._hosts += key == b"host"
-            self._current.headers[key] = value
+            self._current.head.headers[key] = value
 
     def on_headers_complete(self) -> None:
         """The head is whole: judge it before the body comes."""
@@ -270,7 +253,7 @@ class Connection(asyncio.Protocol):
         self._in_headers = False
         self._arrived = 0
         self._wait(options.body_timeout_s)
-        headers = exchange.headers
+        headers = exchange.head.headers
         length = headers.get(b"content-length", b"0")
         if self._fields > options.max_headers or self._head_size + len(self._url) > options.max_header_bytes:
             self._reject(431, "the headers are too long, or too many")
@@ -297,13 +280,22 @@ class Connection(asyncio.Protocol):
         """A request is whole."""
         exchange, self._current = self._current, None
         self._in_headers, self._arrived = True, 0
+        raw, self._raw = self._raw, b""
         if exchange is None or self._deaf:
             return
-        exchange.method = self._parser.get_method().decode("ascii", "replace")
-        exchange.path = _path(self._url)
+        head = exchange.head
+        head.method = self._parser.get_method().decode("ascii", "replace")
+        head.path = path_of(self._url)
         exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         exchange.closes = not self._parser.should_keep_alive() or self._parser.should_upgrade()
+        if raw and not exchange.closes and plain(raw, head.headers, self._fields):
+            head.length = self._body_size
+            self.server.remember(raw, head)
         self._body = []
+        self._take(exchange)
+
+    def _take(self, exchange: Exchange) -> None:
+        """A whole request: give it to the door."""
         self._wait(self.server.options.idle_timeout_s)
         self.pipeline.append(exchange)
         self._deaf = exchange.closes
@@ -378,23 +370,15 @@ class Connection(asyncio.Protocol):
         return self._full or self._unread or self._transport.is_closing()
 
     def _wait(self, seconds: float) -> None:
-        self._deadline_ns = self.server.clock.monotonic_ns() + int(seconds * NS_PER_S)
+        self._deadline_ns = self.server.now_ns + int(seconds * NS_PER_S)
 
     def _reject(self, status: int, message: str) -> None:
         """Answer what cannot be read further, and close."""
         if self._deaf:
             return
         self._deaf = True
-        exchange = self._current or Exchange(self, self.server.clock.monotonic_ns())
+        exchange = self._current or Exchange(self, Head(), self.server.clock.monotonic_ns())
         self._current = None
         exchange.closes = True
         self.pipeline.append(exchange)
         exchange.refuse(status, message)
-
-
-def _path(url: bytes) -> str:
-    """The path of a request's target, in origin or absolute form (RFC 9112 section 3.2), without its query."""
-    target = url.split(b"?", 1)[0].decode("ascii", "replace")
-    if target.startswith("/") or "://" not in target:
-        return target
-    return urlsplit(target).path or "/"

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -24,8 +25,10 @@ from typing import Any
 
 import uvloop
 
+from interlock.apps.scorer.desk import Desk
 from interlock.apps.scorer.doors import Doors
-from interlock.apps.scorer.http import Exchange, Server
+from interlock.apps.scorer.exchange import Exchange
+from interlock.apps.scorer.http import Server
 from interlock.base.clock import NS_PER_S, Clock, SystemClock
 from interlock.base.errors import InterlockError, RefusedError, UsageError
 from interlock.base.ids import SystemIds
@@ -76,7 +79,8 @@ class Worker:
         self._edge = settings.clock.edge(self._clock)
         options = settings.scoring
         self._features = rows.online_features()
-        doors = Doors(self, (rows.tokeniser(settings), self._features), self._clock, self._edge, options)
+        desk = Desk(self, (rows.tokeniser(settings), self._features), self._clock, self._edge, options)
+        doors = Doors(self, desk)
         self._server = Server(doors.handle, self._note, options, self._clock)
         self._responses: dict[str, int] = {}
         self._latency: dict[str, list[int]] = {}
@@ -294,6 +298,9 @@ def main() -> None:
 
     # The arms' threads take the interpreter back from a busy loop within this time (Python's default is 5 ms).
     sys.setswitchinterval(0.001)
+    # What is loaded by now stays: the collector need not look at it again, nor at every few hundred requests.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
     async def work() -> None:
         await Worker(load(), given.name, (listener, control), given.fence).run()

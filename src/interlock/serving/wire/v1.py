@@ -87,8 +87,12 @@ def decode(body: bytes, currencies: Sequence[str], max_instances: int) -> list[T
             raise UsageError(
                 f"instances[{place}].currency is not accepted", f"this service takes {', '.join(currencies)}"
             )
-        for name in ("transaction_id", "terminal_id", "device_id", "ip"):
-            value = getattr(each, name)
+        for name, value in (
+            ("transaction_id", each.transaction_id),
+            ("terminal_id", each.terminal_id),
+            ("device_id", each.device_id),
+            ("ip", each.ip),
+        ):
             if len(value) >= pans.MIN_DIGITS and pans.find(value):
                 raise UsageError(f"instances[{place}].{name} holds a card number", "send card numbers in pan alone")
     return instances
