@@ -86,7 +86,8 @@ class Segment:
 
 def frame(payload: bytes) -> bytes:
     """One payload as a frame."""
-    return _FRAME.pack(len(payload), checksum(payload)) + payload
+    length = _LENGTH.pack(len(payload))
+    return b"%b%b%b" % (length, _LENGTH.pack(google_crc32c.value(length + payload)), payload)
 
 
 def checksum(payload: bytes) -> int:

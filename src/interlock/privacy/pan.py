@@ -57,6 +57,7 @@ _RUN = re.compile(rf"\d+(?:{_SEPARATOR}\d+)*")
 _UUID = re.compile(
     r"(?<![0-9A-Za-z])[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}(?![0-9A-Za-z])"
 )
+_UUID_SIZE = 36
 _INSTANT = re.compile(
     r"1[5-9]\d{11}(?:\d{3}(?:\d{3})?)?"
     r"|(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d(?:\d{3})?)?"
@@ -69,7 +70,7 @@ _DOUBLED = bytes.maketrans(b"0123456789", bytes((0, 2, 4, 6, 8, 1, 3, 5, 7, 9)))
 
 def find(text: str) -> list[tuple[int, int]]:
     """The card numbers in `text`, as half-open ranges of characters, in order."""
-    if len(text) < MIN_DIGITS:
+    if len(text) < MIN_DIGITS or (len(text) == _UUID_SIZE and _UUID.fullmatch(text)):
         return []
     if text.isascii():  # Most text has too few digits, which is known sooner than where they stand.
         plain = text.encode()
@@ -89,8 +90,10 @@ def parse(text: str) -> str:
     Raises:
         UsageError: it is not a card number; the message does not repeat it.
     """
-    digits = text.replace(" ", "").replace("-", "")
-    if not _DECLARED.fullmatch(text) or not MIN_DIGITS <= len(digits) <= MAX_DIGITS:
+    digits = text
+    if not (text.isascii() and text.isdigit()):
+        digits = text.replace(" ", "").replace("-", "") if _DECLARED.fullmatch(text) else ""
+    if not MIN_DIGITS <= len(digits) <= MAX_DIGITS:
         raise UsageError("pan is not a card number", f"send {MIN_DIGITS} to {MAX_DIGITS} digits")
     if not luhn(digits):
         raise UsageError("pan fails its check digit", "send the number as it stands on the card")
