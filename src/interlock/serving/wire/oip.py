@@ -8,7 +8,6 @@ anything is recorded; messages name places and rules and never repeat a value th
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
@@ -328,8 +327,7 @@ def _float32(tensor: Tensor, place: int, count: int) -> npt.NDArray[np.float32]:
     else:
         with np.errstate(over="ignore"):
             values = data.astype(np.float32)
-    # The sum of squares is cheaper than asking every value, and finite only if they all are.
-    if not math.isfinite(values.dot(values)) and not np.isfinite(values).all():
+    if 0 in np.isfinite(values).tobytes():  # half the cost of all()
         raise UsageError(f"inputs[{place}] has a value that is no finite float32", "send finite numbers")
     if data.dtype != np.float32 and not _exact(values, data):
         raise UsageError(f"inputs[{place}] has a value that float32 cannot hold exactly", "round it: send FP32")
