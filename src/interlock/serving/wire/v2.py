@@ -37,28 +37,36 @@ _Given = Annotated[
 ]  # fmt: skip
 
 
-class _Input(msgspec.Struct, forbid_unknown_fields=True):
+class RequestInput(msgspec.Struct, forbid_unknown_fields=True):
+    """An input tensor; the data stays JSON text until its datatype is known."""
+
     name: _Name
     shape: Annotated[list[int], msgspec.Meta(min_length=1, max_length=tensors.MAX_DIMS)]
     datatype: Annotated[str, msgspec.Meta(max_length=16)]
     parameters: _Given | None = None
-    data: msgspec.Raw = msgspec.Raw()
+    data: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
 
 
-class _Wanted(msgspec.Struct, forbid_unknown_fields=True):
+class RequestOutput(msgspec.Struct, forbid_unknown_fields=True):
+    """A requested output."""
+
     name: _Name
     parameters: _Given | None = None
 
 
-class _Request(msgspec.Struct, forbid_unknown_fields=True):
-    inputs: Annotated[list[_Input], msgspec.Meta(min_length=1, max_length=tensors.MAX_INPUTS)]
+class InferenceRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of an inference request, or the JSON that raw tensors follow."""
+
+    inputs: Annotated[list[RequestInput], msgspec.Meta(min_length=1, max_length=tensors.MAX_INPUTS)]
     id: Annotated[str, msgspec.Meta(max_length=MAX_ID)] | None = None
     model_name: _Text | None = None
     parameters: _Given | None = None
-    outputs: Annotated[list[_Wanted], msgspec.Meta(max_length=tensors.MAX_OUTPUTS)] | None = None
+    outputs: Annotated[list[RequestOutput], msgspec.Meta(max_length=tensors.MAX_OUTPUTS)] | None = None
 
 
-class _Output(msgspec.Struct, omit_defaults=True):
+class ResponseOutput(msgspec.Struct, omit_defaults=True):
+    """An output tensor; one without data follows the JSON raw."""
+
     name: str
     datatype: str
     shape: tuple[int, ...]
@@ -66,15 +74,17 @@ class _Output(msgspec.Struct, omit_defaults=True):
     data: Any = msgspec.UNSET
 
 
-class _Response(msgspec.Struct, omit_defaults=True):
+class InferenceResponse(msgspec.Struct, omit_defaults=True):
+    """The body of an inference response, or the JSON that raw tensors follow."""
+
     model_name: str
-    outputs: list[_Output]
+    outputs: list[ResponseOutput]
     model_version: str = ""
     id: str = ""
     parameters: dict[str, Any] = {}
 
 
-_decode: Callable[[bytes | memoryview], _Request] = msgspec.json.Decoder(_Request).decode
+_decode: Callable[[bytes | memoryview], InferenceRequest] = msgspec.json.Decoder(InferenceRequest).decode
 _encode = msgspec.json.Encoder().encode
 _REMEDY = "the OpenAPI page has the fields of an inference request"
 _BINARY_SIZE = "binary_data_size"
@@ -158,7 +168,7 @@ def encode(response: InferResponse, request: InferRequest) -> tuple[bytes, int |
     each_binary = {each.name: bool(each.parameters.get("binary_data", binary)) for each in request.outputs}
     outputs, raws = [], []
     for tensor in response.outputs:
-        output = _Output(tensor.name, tensor.datatype, tensor.shape, dict(tensor.parameters))
+        output = ResponseOutput(tensor.name, tensor.datatype, tensor.shape, dict(tensor.parameters))
         if each_binary.get(tensor.name, binary):
             raw = tensors.to_raw(tensor)
             output.parameters[_BINARY_SIZE] = len(raw)
@@ -166,7 +176,7 @@ def encode(response: InferResponse, request: InferRequest) -> tuple[bytes, int |
         else:
             output.data = _plain(tensor.data)
         outputs.append(output)
-    head = _encode(_Response(response.model, outputs, response.version, response.id, dict(response.parameters)))
+    head = _encode(InferenceResponse(response.model, outputs, response.version, response.id, dict(response.parameters)))
     return (b"".join([head, *raws]), len(head)) if raws else (head, None)
 
 
@@ -211,7 +221,7 @@ def _raw(body: bytes, model: str, version: str) -> InferRequest:
     return InferRequest(model, version, "", parameters, (Tensor(oip.VECTORS, "FP32", (elements,), data),))
 
 
-def _tensor(given: _Input, place: int, body: bytes, start: int) -> tuple[Tensor, int]:
+def _tensor(given: RequestInput, place: int, body: bytes, start: int) -> tuple[Tensor, int]:
     """One input, and where the next one's raw bytes begin."""
     at, shape, datatype = f"inputs[{place}]", tuple(given.shape), given.datatype
     elements = tensors.count(shape, at)
@@ -277,7 +287,7 @@ def _flat(nested: list[Any], shape: tuple[int, ...], at: str) -> list[Any]:
     return level
 
 
-def _wanted(given: list[_Wanted] | None) -> tuple[Wanted, ...]:
+def _wanted(given: list[RequestOutput] | None) -> tuple[Wanted, ...]:
     if not given:
         return ()
     found = tuple(Wanted(each.name, _parameters(each.parameters)) for each in given)
