@@ -8,11 +8,20 @@ from types import TracebackType
 from typing import Any
 
 from h2.config import H2Configuration
-from h2.connection import ConnectionState, H2Connection
+from h2.connection import ConnectionInputs, ConnectionState, H2Connection, H2ConnectionStateMachine
 from h2.events import ConnectionTerminated, DataReceived, Event, ResponseReceived, StreamReset, TrailersReceived
 from h2.settings import SettingCodes
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
+
+
+class _States(H2ConnectionStateMachine):
+    """Goes on after a GOAWAY, as real clients do and h2 does not."""
+
+    def process_input(self, input_: ConnectionInputs) -> list[Event]:
+        """The next state."""
+        goes_away = self.state is ConnectionState.CLIENT_OPEN and input_ is ConnectionInputs.RECV_GOAWAY
+        return [] if goes_away else super().process_input(input_)
 
 
 class Client:
@@ -21,6 +30,7 @@ class Client:
     def __init__(self, port: int, window: int | None = None) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=10)
         self.h2 = H2Connection(H2Configuration(client_side=True, header_encoding="utf-8"))
+        self.h2.state_machine = _States()
         if window is not None:
             self.h2.local_settings[SettingCodes.INITIAL_WINDOW_SIZE] = window
             self.h2.local_settings.acknowledge()
@@ -69,10 +79,7 @@ class Client:
         if not data:
             self.closed = True
             return
-        found = self.h2.receive_data(data)
-        self.events += found
-        if self.h2.state_machine.state is ConnectionState.CLOSED:
-            self.h2.state_machine.state = ConnectionState.CLIENT_OPEN  # go on after a GOAWAY, as real clients do
+        self.events += self.h2.receive_data(data)
         self.flush()
 
     def until_closed(self) -> None:

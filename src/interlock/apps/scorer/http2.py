@@ -24,12 +24,11 @@ from grpclib.protocol import AbstractHandler, Buffer, EventsProcessor, H2Protoco
 from grpclib.protocol import Connection as Wire
 from grpclib.utils import Wrapper
 from h2.config import H2Configuration
-from h2.connection import ConnectionState, H2Connection
+from h2.connection import ConnectionInputs, ConnectionState, H2Connection, H2ConnectionStateMachine
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, Event, PingAckReceived
 from h2.exceptions import H2Error, ProtocolError
 from h2.settings import SettingCodes, Settings
-from hyperframe.frame import GoAwayFrame
 
 from interlock.apps.scorer.calls import UNFINISHED, Call, Shared
 from interlock.base.clock import NS_PER_S
@@ -44,6 +43,7 @@ _WINDOW = 65_535
 _ECHO_S = 1.0
 _LAST_STREAM = 2**31 - 1
 _PING = b"leaving!"
+_GOAWAYS = (ConnectionInputs.SEND_GOAWAY, ConnectionInputs.RECV_GOAWAY)
 _CONFIGURATION = Configuration()
 _H2_CONFIGURATION = H2Configuration(
     client_side=False,
@@ -59,10 +59,24 @@ _HEAD = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 _OK = ((b"grpc-status", b"0"),)
 
 
+class _States(H2ConnectionStateMachine):
+    """h2 takes a GOAWAY for the end of everything; it only ends new streams (RFC 9113, 6.8)."""
+
+    def process_input(self, input_: ConnectionInputs) -> list[Event]:
+        """The next state."""
+        if self.state is ConnectionState.SERVER_OPEN and input_ in _GOAWAYS:
+            return []
+        return super().process_input(input_)
+
+
 class _H2(H2Connection):
     """Remembers fewer closed streams: h2's own default keeps 65,536 ids for each long-lived connection."""
 
     MAX_CLOSED_STREAMS = 256
+
+    def __init__(self, config: H2Configuration) -> None:
+        super().__init__(config)
+        self.state_machine = _States()
 
 
 class _Events(EventsProcessor):
@@ -191,7 +205,6 @@ class Connection(H2Protocol, AbstractHandler):
     def outlive(self) -> None:
         """The client says that it will send no further call; the answers under way are still its own."""
         self._announced = self._final = True
-        self._h2.state_machine.state = ConnectionState.SERVER_OPEN  # h2 would refuse to send them
         self._end_when_idle()
 
     def close(self) -> None:
@@ -250,7 +263,7 @@ class Connection(H2Protocol, AbstractHandler):
         if self._announced or not self._heard or self.connection.is_closing():
             return
         self._announced = True
-        self._goaway(_LAST_STREAM)
+        self._h2.close_connection(last_stream_id=_LAST_STREAM)
         self._h2.ping(_PING)
         self.connection.flush()
         self._timer = asyncio.get_running_loop().call_later(_ECHO_S, self.settle)
@@ -260,7 +273,8 @@ class Connection(H2Protocol, AbstractHandler):
         if self._final or not self._announced or self.connection.is_closing():
             return
         self._final = True
-        self._goaway(self._h2.highest_inbound_stream_id)
+        self._h2.close_connection(last_stream_id=self._h2.highest_inbound_stream_id)
+        self.connection.flush()
         self._end_when_idle()
 
     def give_up(self) -> None:
@@ -290,11 +304,6 @@ class Connection(H2Protocol, AbstractHandler):
                 self.leave()
             else:
                 self.abort()
-
-    def _goaway(self, last: int) -> None:
-        """Written past h2, which takes a GOAWAY for the end and would send no answer after it."""
-        self.connection.flush()
-        self._transport.write(GoAwayFrame(stream_id=0, last_stream_id=last, error_code=0).serialize())
 
     def _reset(self, call: Call, why: ErrorCodes) -> None:
         try:

@@ -67,7 +67,10 @@ def parse(text: str, name: str) -> Schema:
     while reader.more():
         _top(reader, described)
     pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(described.SerializeToString())
+    try:
+        pool.AddSerializedFile(described.SerializeToString())
+    except TypeError as error:
+        raise ValueError(str(error)) from error
     found = pool.FindFileByName(name)
     classes: dict[str, Any] = {}
     for each in found.message_types_by_name.values():
