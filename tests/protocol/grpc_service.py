@@ -19,6 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import tritonclient.grpc as triton
 import uvloop
 
 from interlock.apps.scorer.calls import Call
@@ -27,11 +28,13 @@ from interlock.apps.scorer.ports import Caller, Changed, Finished
 from interlock.base.clock import SystemClock
 from interlock.serving.options import ServingOptions
 from interlock.serving.tick import Unanswered
+from interlock.serving.wire import grpc as wire
 from interlock.serving.wire import oip
 from interlock.serving.wire.grpc import Code
 
 FEATURES = ("a", "b", "c")
 CARD = "4111111111111111"
+VECTOR = np.array([[1.5, 2.0, 3.0]], np.float32)
 OPTIONS = ServingOptions(body_timeout_s=0.6, idle_timeout_s=60.0, linger_s=1.0, max_body_bytes=100_000)
 
 
@@ -137,6 +140,20 @@ def identify(metadata: Mapping[str, str], certificate: Mapping[str, Any] | None)
     if word == "Bearer reader":
         raise Unanswered(403, "role score is needed", 0)
     return Caller(word or "anonymous", frozenset({"score", "operate"} if word else {"score"}))
+
+
+def vector(rows: int = 1) -> triton.InferInput:
+    """The model's own input."""
+    made = triton.InferInput("vectors", [rows, 3], "FP32")
+    made.set_data_from_numpy(np.repeat(VECTOR, rows, axis=0))
+    return made
+
+
+def body(model: str = "fraud", **fields: Any) -> bytes:
+    """A framed request."""
+    inputs = [{"name": "vectors", "datatype": "FP32", "shape": [1, 3]}]
+    whole = {"model_name": model, "inputs": inputs, "raw_input_contents": [VECTOR.tobytes()]} | fields
+    return wire.framed(wire.INFERENCE.messages["ModelInferRequest"](**whole).SerializeToString())
 
 
 def listening() -> socket.socket:

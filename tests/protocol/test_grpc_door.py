@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import struct
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -18,8 +15,7 @@ from grpclib.client import Channel, UnaryUnaryMethod
 from grpclib.health.v1.health_grpc import HealthStub
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from h2.errors import ErrorCodes
-from h2.events import PingAckReceived
-from tests.protocol.grpc_service import CARD, OPTIONS, Service, listening, serving
+from tests.protocol.grpc_service import CARD, OPTIONS, VECTOR, Service, body, serving, vector
 from tests.protocol.h2_client import INFER, Client
 from tritonclient.utils import InferenceServerException
 
@@ -28,8 +24,6 @@ from interlock.serving.wire import grpc as wire
 from interlock.serving.wire.grpc import Code
 
 pytestmark = pytest.mark.process
-
-VECTOR = np.array([[1.5, 2.0, 3.0]], np.float32)
 
 
 @pytest.fixture
@@ -42,20 +36,6 @@ def service() -> Iterator[Service]:
 def client(service: Service) -> Iterator[triton.InferenceServerClient]:
     with triton.InferenceServerClient(service.address) as made:
         yield made
-
-
-def vector(rows: int = 1) -> triton.InferInput:
-    """The model's own input."""
-    made = triton.InferInput("vectors", [rows, 3], "FP32")
-    made.set_data_from_numpy(np.repeat(VECTOR, rows, axis=0))
-    return made
-
-
-def body(model: str = "fraud", **fields: Any) -> bytes:
-    """A framed request."""
-    inputs = [{"name": "vectors", "datatype": "FP32", "shape": [1, 3]}]
-    whole = {"model_name": model, "inputs": inputs, "raw_input_contents": [VECTOR.tobytes()]} | fields
-    return wire.framed(wire.INFERENCE.messages["ModelInferRequest"](**whole).SerializeToString())
 
 
 def refused(call: Callable[[], Any]) -> tuple[str, str]:
@@ -337,138 +317,3 @@ def test_an_idle_connection_is_let_go_in_order() -> None:
         assert client.status(client.send(INFER, body()))[0] == "0"
         client.until_closed()
         assert client.goaways == [(2**31 - 1, 0), (1, 0)]
-
-
-# Leaving.
-
-
-def test_a_leaving_server_answers_what_is_under_way_and_what_was_on_its_way(service: Service) -> None:
-    with Client(service.port) as client:
-        first = client.send(INFER, body("held"))
-        assert service.scoring.arrived.acquire(timeout=10)
-        stopping = service.stopping()
-        client.until(lambda: bool(client.goaways))
-        assert client.goaways == [(2**31 - 1, 0)]
-        service.release()
-        assert client.status(first)[0] == "0"
-        client.until_closed()
-        assert client.goaways[-1] == (1, 0)
-    stopping.result(10)
-
-
-def test_a_call_that_crosses_the_first_goaway_is_answered(service: Service) -> None:
-    with Client(service.port) as client:
-        assert client.status(client.send(INFER, body()))[0] == "0"
-        stopping = service.stopping()
-        while service.door.connections and not service.door._shared.leaving:
-            pass
-        late = client.send(INFER, body())  # the GOAWAY is in the socket, unread
-        assert client.status(late)[0] == "0"
-        client.until_closed()
-        assert client.goaways == [(2**31 - 1, 0), (late, 0)]
-    stopping.result(10)
-
-
-def test_a_call_after_the_last_goaway_is_refused_as_not_processed(service: Service) -> None:
-    with Client(service.port) as client:
-        held = client.send(INFER, body("held"))
-        assert service.scoring.arrived.acquire(timeout=10)
-        stopping = service.stopping()
-        client.until(lambda: len(client.goaways) == 2)
-        late = client.send(INFER, body())
-        client.until(lambda: bool(client.resets(late)))
-        assert client.resets(late) == [ErrorCodes.REFUSED_STREAM]
-        service.release()
-        assert client.status(held)[0] == "0"
-    stopping.result(10)
-    assert len(service.scoring.asked) == 1
-
-
-def test_what_is_not_answered_when_time_is_up_is_told_so(service: Service) -> None:
-    with Client(service.port) as client:
-        held = client.send(INFER, body("held"))
-        assert service.scoring.arrived.acquire(timeout=10)
-        stopping = service.stopping(0.2)
-        assert client.status(held)[0] == "14"
-        client.until_closed()
-    stopping.result(10)
-
-
-def test_a_client_that_says_goodbye_first_still_gets_its_answers(service: Service) -> None:
-    with Client(service.port) as client:
-        held = client.send(INFER, body("held"))
-        assert service.scoring.arrived.acquire(timeout=10)
-        client.socket.sendall(b"\0\0\x08\x07\0\0\0\0\0" + bytes(8))  # GOAWAY, no error
-        client.h2.ping(b"thereyet")
-        client.flush()
-        client.until(lambda: bool(client.of(PingAckReceived)))
-        service.release()
-        assert client.status(held)[0] == "0"
-        client.until_closed()
-
-
-class Load:
-    """Calls from several threads, each on a channel of its own, with nothing retried by us."""
-
-    def __init__(self, address: str, threads: int = 4) -> None:
-        self._address = address
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, daemon=True) for _ in range(threads)]
-        self.answered = threading.Semaphore(0)
-        self.failures: list[str] = []
-
-    def __enter__(self) -> Load:
-        for each in self._threads:
-            each.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stop.set()
-        for each in self._threads:
-            each.join(30)
-
-    def more(self, calls: int) -> None:
-        """Wait until so many further calls were answered."""
-        while self.answered.acquire(blocking=False):
-            pass
-        for _ in range(calls):
-            assert self.answered.acquire(timeout=30), self.failures
-
-    def _run(self) -> None:
-        with triton.InferenceServerClient(self._address) as client:
-            while not self._stop.is_set():
-                try:
-                    assert client.infer("fraud", [vector()]).as_numpy("score")[0] == 3.0
-                    self.answered.release()
-                except Exception as error:
-                    self.failures.append(str(error))
-
-
-def worker(descriptor: int) -> subprocess.Popen[bytes]:
-    """A process that serves the listener."""
-    command = [sys.executable, "-m", "tests.protocol.grpc_service", str(descriptor)]
-    made = subprocess.Popen(command, pass_fds=[descriptor], stdout=subprocess.PIPE)
-    assert made.stdout is not None
-    assert made.stdout.readline() == b"ready\n"
-    return made
-
-
-def test_replacing_a_process_under_load_loses_no_call() -> None:
-    listener = listening()
-    workers = [worker(listener.fileno()), worker(listener.fileno())]
-    port = listener.getsockname()[1]
-    try:
-        with Load(f"127.0.0.1:{port}") as load:
-            for _ in range(3):
-                load.more(100)
-                workers.append(worker(listener.fileno()))
-                oldest = workers.pop(0)
-                oldest.terminate()
-                assert oldest.wait(20) == 0
-            load.more(100)
-        assert load.failures == []
-    finally:
-        for each in workers:
-            each.kill()
-            each.wait(10)
-        listener.close()
