@@ -15,6 +15,8 @@ from interlock.serving.tick import Unanswered
 from interlock.serving.wire import oip
 
 Finished = Callable[[oip.InferResponse | Unanswered], None]
+Changed = Callable[[Unanswered | None], None]
+"""Told once, on the same loop: None, or why the repository did not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,4 +68,16 @@ class Scoring(Protocol):
 
     def model_ready(self, service: str, version: str) -> bool:
         """Whether that model answers; raises Unanswered (404)."""
+        ...
+
+    def repository_index(self) -> Sequence[dict[str, str]]:
+        """What there is: name, version, state (`READY`, `UNAVAILABLE`), reason."""
+        ...
+
+    def repository_load(self, service: str, caller: Caller, done: Changed) -> None:
+        """Make a service's admitted versions answer; role `operate`; raises Unanswered (403, 404)."""
+        ...
+
+    def repository_unload(self, service: str, caller: Caller, done: Changed) -> None:
+        """Make a service answer no more; role `operate`; raises Unanswered (403, 404)."""
         ...
