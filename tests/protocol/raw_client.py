@@ -10,9 +10,12 @@ from collections.abc import AsyncIterator, Callable
 import msgspec
 from tests.serving.one_worker import OneWorker
 
+from interlock.apps.scorer.desk import Desk
 from interlock.apps.scorer.doors import Doors
-from interlock.apps.scorer.http import Exchange, Handler, Server
+from interlock.apps.scorer.exchange import Exchange
+from interlock.apps.scorer.http import Handler, Server
 from interlock.base.clock import EdgeClock, SystemClock
+from interlock.base.ids import SeededIds
 from interlock.features.definition import FRAUD
 from interlock.privacy.token import Tokeniser
 from interlock.serving.options import ServingOptions
@@ -111,4 +114,5 @@ def doors(worker: OneWorker, options: ServingOptions) -> Callable[[Exchange], No
     """All doors of the scoring API before one worker's pipeline."""
     clock = SystemClock()
     house = House({"fraud": worker.pipeline})
-    return Doors(house, (Tokeniser(b"k" * 32), FRAUD), clock, EdgeClock(clock), options).handle
+    desk = Desk(house, (Tokeniser(b"k" * 32), FRAUD), clock, EdgeClock(clock), SeededIds(7), options)
+    return Doors(house, desk, options).handle

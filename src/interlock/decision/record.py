@@ -29,6 +29,8 @@ RESUMED = 32
 """A retry reused the vector that an earlier attempt had recorded."""
 GIVEN = 64
 """The caller gave the vector itself: no inputs and no velocities stand behind it."""
+PINNED = 128
+"""The caller named the version: the decision stands outside the split, and in no arm's counts."""
 
 
 class DecisionRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):

@@ -122,6 +122,7 @@ class Tallies:
     store_failures: int = 0
     shed: int = 0
     expired: int = 0
+    pinned: int = 0
 
 
 class Pipeline:
@@ -379,6 +380,7 @@ class Pipeline:
         if claimed:
             await self._store(claimed)
         for each in made:
+            self.tallies.pinned += bool(each.row.pinned)
             if not each.superseded:
                 each.row.call.version = each.record.version
             each.row.call.answer(each.row.place, each.reply or each.record)

@@ -45,6 +45,7 @@ class Row(msgspec.Struct):
         claim: `<service>:<transaction id>`.
         received_ns: wall clock; edge_ns: edge clock.
         vector: float32 little-endian bytes when the caller gave them; `key` then keeps it with its arm.
+        pinned: the version that the caller named, which answers it whatever the split says.
         resumed: an earlier attempt had recorded its velocities.
     """
 
@@ -61,6 +62,7 @@ class Row(msgspec.Struct):
     trace_id: str
     vector: bytes | None = None
     key: str = ""
+    pinned: str = ""
     resumed: bool = False
 
 
@@ -148,6 +150,8 @@ class Tick:
             bucket, owner = route.owner(self._key(row))
             self._groups.append(counts.group_of(bucket))
             side = route.champion if retreated else owner
+            if row.pinned:
+                side = owner = self._pinned(row.pinned, retreated)
             if side is None:
                 flag = record.RETREATED if owner is not None else 0
                 alone.append(self.fall_back(row, self._results[index], owner, flag))
@@ -156,6 +160,10 @@ class Tick:
             else:
                 shares[id(side)] = Share(side, [index])
         return list(shares.values()), alone
+
+    def _pinned(self, version: str, retreated: bool) -> Side | None:
+        sides = [self.route.champion] if retreated else self.route.sides
+        return next((side for side in sides if side is not None and side.arm.version == version), None)
 
     def rows_of(self, share: Share) -> list[Row]:
         """The transactions of an arm's share."""
@@ -211,8 +219,8 @@ class Tick:
                 scores[place],
                 decided.decisions[place],
                 block[place * width : place * width + width],
-                flag | (record.RESUMED if row.resumed else 0),
-                propensity,
+                flag | (record.RESUMED if row.resumed else 0) | (record.PINNED if row.pinned else 0),
+                1.0 if row.pinned else propensity,
                 chances[place * 10 : place * 10 + 10],
                 called.model_ns,
                 size,
@@ -285,7 +293,7 @@ class Tick:
     def count(self, made: Iterable[Made]) -> None:
         """Move the arm counters; called when the replies have gone out."""
         for each in made:
-            if not each.superseded:
+            if not each.superseded and not each.row.pinned:
                 numbers = each.chosen.counts if each.chosen else self.route.fallback
                 _count(numbers, each, self.route.table.tau_ns)
 

@@ -7,17 +7,26 @@ state of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from interlock.apps.scorer.ports import Caller
+import numpy as np
+
+from interlock.apps.scorer.ports import Caller, Changed, Finished
 from interlock.base.clock import Clock, EdgeClock
+from interlock.base.ids import Ids, uuid7
+from interlock.decision.decide import Vectors
+from interlock.decision.record import DecisionRecord
 from interlock.features.definition import FeatureSet
 from interlock.privacy.token import Tokeniser
 from interlock.serving.options import ServingOptions
 from interlock.serving.pipeline import Call, Pipeline
+from interlock.serving.route import Side
 from interlock.serving.tick import Row, Unanswered
-from interlock.serving.wire import v1
+from interlock.serving.wire import oip, v1
+
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class House(Protocol):
@@ -38,15 +47,126 @@ class Desk:
     """Takes requests for every service of a worker."""
 
     def __init__(
-        self, house: House, edge: tuple[Tokeniser, FeatureSet], clock: Clock, time: EdgeClock, options: ServingOptions
+        self,
+        house: House,
+        edge: tuple[Tokeniser, FeatureSet],
+        clock: Clock,
+        time: EdgeClock,
+        ids: Ids,
+        options: ServingOptions,
     ) -> None:
         self._house = house
+        self._ids = ids
         self._tokeniser, self.features = edge
         self._entities = self.features.entities
         self._clock = clock
         self._edge = time
         self._options = options
         self._recorded_clock = (time.origin_ns, time.speed)
+
+    # --- ports.Scoring -------------------------------------------------------------------------
+
+    def infer(self, request: oip.InferRequest, caller: Caller, done: Finished) -> None:
+        """See the port."""
+        pipeline = self.pipeline(request.model)
+        side = self._named(pipeline, request.version)
+        whole = oip.is_transactions(request)
+        oip.check_outputs(request, whole)
+        call = _Asked(request, caller, done)
+        if whole:
+            found = oip.transactions(request, self.features.currencies, self._options.max_instances)
+            self.decide(pipeline, found, caller, call, request.version)
+        else:
+            self._score(pipeline, oip.vectors(request, side.features.names, self._options.max_instances), call)
+
+    def services(self) -> list[str]:
+        """See the port."""
+        return sorted(self._house.pipelines)
+
+    def versions(self, service: str) -> list[str]:
+        """See the port."""
+        route = self.pipeline(service).route
+        return [] if route is None else list(dict.fromkeys(side.arm.version for side in route.sides))
+
+    def describe(self, service: str, version: str) -> dict[str, Any]:
+        """See the port."""
+        side = self._named(self.pipeline(service), version)
+        names = side.features.names
+        return oip.model_metadata(service, self.versions(service), names, len(names))
+
+    def ready(self) -> bool:
+        """See the port."""
+        return self._house.ready()
+
+    def model_ready(self, service: str, version: str) -> bool:
+        """See the port."""
+        route = self.pipeline(service).route
+        return route is not None and (not version or version in self.versions(service))
+
+    def repository_index(self) -> list[dict[str, str]]:
+        """See the port."""
+        found = []
+        for service, pipeline in sorted(self._house.pipelines.items()):
+            for side in pipeline.route.sides if pipeline.route else ():
+                share = f"{side.arm.name}, {side.arm.share:.2%} of the entities"
+                found.append({"name": service, "version": side.arm.version, "state": "READY", "reason": share})
+        return found
+
+    def repository_load(self, service: str, caller: Caller, done: Changed) -> None:
+        """See the port: what answers is loaded; what else may answer is decided by a release."""
+        self._may_operate(service, caller)
+        if not self.model_ready(service, ""):
+            raise Unanswered(503, "nothing is released for this service", 1)
+        done(None)
+
+    def repository_unload(self, service: str, caller: Caller, done: Changed) -> None:
+        """See the port: a service that answers payments is not taken away by a request."""
+        self._may_operate(service, caller)
+        raise Unanswered(403, "a service that answers is taken back by a release, not by a request", 0)
+
+    def _may_operate(self, service: str, caller: Caller) -> None:
+        if "operate" not in caller.roles:
+            raise Unanswered(403, "this needs the role operate", 0)
+        self.pipeline(service)
+
+    def _named(self, pipeline: Pipeline, version: str) -> Side:
+        """The side that a version names: the first one, who is the champion, for any."""
+        route = pipeline.route
+        if route is None or not route.sides:
+            raise Unanswered(503, f"service {pipeline.service} is not ready", 1)
+        found = next((side for side in route.sides if version in ("", side.arm.version)), None)
+        if found is None:
+            raise Unanswered(404, "no such version answers now", 0)
+        return found
+
+    def _score(self, pipeline: Pipeline, vectors: Vectors, call: _Asked) -> None:
+        received, edge, asked = self._clock.now_ns(), self._edge.now_ns(), call.request
+        name = asked.id if _NAME.fullmatch(asked.id) else uuid7(received, self._ids.random(10))
+        block, width = vectors.tobytes(), 4 * vectors.shape[1]
+        call.expect(len(vectors))
+        pipeline.submit(
+            [
+                Row(
+                    call=call,
+                    place=place,
+                    transaction_id=name,
+                    inputs={},
+                    entities=(),
+                    claim=b"",
+                    received_ns=received,
+                    edge_ns=edge,
+                    clock=self._recorded_clock,
+                    principal=call.caller.principal,
+                    trace_id=call.caller.trace_id,
+                    vector=block[place * width : place * width + width],
+                    key=asked.id or name,
+                    pinned=asked.version,
+                )
+                for place in range(len(vectors))
+            ]
+        )
+
+    # --- what every protocol needs --------------------------------------------------------------
 
     def pipeline(self, service: str) -> Pipeline:
         """A service's pipeline.
@@ -68,11 +188,12 @@ class Desk:
         """
         pipeline = self.pipeline(service)
         found = v1.decode(body, self.features.currencies, self._options.max_instances)
-        call.expect(len(found))
         self.decide(pipeline, found, caller, call)
 
-    def decide(self, pipeline: Pipeline, found: Sequence[v1.Transaction], caller: Caller, call: Call) -> None:
-        """Decide checked transactions.
+    def decide(
+        self, pipeline: Pipeline, found: Sequence[v1.Transaction], caller: Caller, call: Call, pinned: str = ""
+    ) -> None:
+        """Decide checked transactions; `pinned` names the version that must, if the caller cares.
 
         Raises:
             UsageError: a card number is none.
@@ -80,6 +201,7 @@ class Desk:
         """
         prefix, received, edge = pipeline.service, self._clock.now_ns(), self._edge.now_ns()
         token, rows = self._tokeniser.entity, []
+        call.expect(len(found))
         for place, given in enumerate(found):
             inputs: dict[str, Any] = {
                 "card": self._tokeniser.card(given.pan),
@@ -108,6 +230,30 @@ class Desk:
                     self._recorded_clock,
                     caller.principal,
                     caller.trace_id,
+                    pinned=pinned,
                 )
             )
         pipeline.submit(rows)
+
+
+class _Asked(Call):
+    """A V2 request on its way, over whatever protocol."""
+
+    __slots__ = ("_finished", "caller", "request")
+
+    def __init__(self, request: oip.InferRequest, caller: Caller, finished: Finished) -> None:
+        super().__init__(deadline_ns=caller.deadline_ns, urgent=caller.priority == 0)
+        self.request = request
+        self.caller = caller
+        self._finished = finished
+
+    def done(self, outcome: list[Any] | Unanswered) -> None:
+        """Answer whoever asked."""
+        if isinstance(outcome, Unanswered):
+            self._finished(outcome)
+        elif isinstance(outcome[0], DecisionRecord):
+            scores = np.array([np.nan if each.score is None else each.score for each in outcome], np.float32)
+            decisions = [each.decision for each in outcome]
+            self._finished(oip.scores(self.request, outcome[0].version, scores, decisions))
+        else:
+            self._finished(oip.predictions(self.request, self.version or v1.version_of(outcome[0]), outcome))

@@ -79,8 +79,8 @@ class Worker:
         self._edge = settings.clock.edge(self._clock)
         options = settings.scoring
         self._features = rows.online_features()
-        desk = Desk(self, (rows.tokeniser(settings), self._features), self._clock, self._edge, options)
-        doors = Doors(self, desk)
+        desk = Desk(self, (rows.tokeniser(settings), self._features), self._clock, self._edge, self._ids, options)
+        doors = Doors(self, desk, options)
         self._server = Server(doors.handle, self._note, options, self._clock)
         self._responses: dict[str, int] = {}
         self._latency: dict[str, list[int]] = {}

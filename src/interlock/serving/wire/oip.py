@@ -109,6 +109,7 @@ _FEATURES = "send one tensor [n, {0}], or one per feature: the model's metadata 
 _UNSUPPORTED = ("classification", "shared_memory_region")
 _EXACT = 2**53
 _TRANSACTIONS = list[v1.Transaction]
+_STATED = list[v1.Stated]
 _PLACE = re.compile(r"`\$\[(\d+)\]\.(\w+)`")
 _prediction: Callable[[bytes], v1.Prediction] = msgspec.json.Decoder(v1.Prediction).decode
 _FIELDS: Mapping[str, Callable[[v1.Prediction], Any]] = {
@@ -149,6 +150,9 @@ def transactions(request: InferRequest, currencies: Sequence[str], max_instances
                 del each[name]
     try:
         converted = msgspec.convert(found, _TRANSACTIONS)
+        if not all(map(v1.well_formed, converted)):
+            msgspec.convert(found, _STATED)  # says which field of which row is not
+            raise AssertionError("the two ways to check a transaction differ")
     except msgspec.ValidationError as error:
         problem = v1.malformed(error, "the model's metadata and the OpenAPI page describe the columns")
         raise UsageError(_PLACE.sub(r"`\2[\1]`", problem.message), problem.remedy) from None
@@ -248,7 +252,10 @@ def check_outputs(request: InferRequest, transactions: bool) -> None:
 
 
 def model_metadata(name: str, versions: Sequence[str], names: Sequence[str], width: int) -> dict[str, Any]:
-    """OIP model metadata. Both ways to call are in `inputs`; `properties` says which belong together.
+    """OIP model metadata.
+
+    `inputs` and `outputs` are those of the model's own tensors, since a client that knows nothing else
+    sends all that is listed; `properties` tells how transactions are sent.
 
     Args:
         name: of the service.
@@ -256,19 +263,15 @@ def model_metadata(name: str, versions: Sequence[str], names: Sequence[str], wid
         names: of the features, in order.
         width: how many; of the one tensor that carries them.
     """
-    columns = [{"name": each, "datatype": "INT64" if each == "amount" else "BYTES", "shape": [-1]} for each in _COLUMNS]
-    decided = [{"name": each, "datatype": kind, "shape": [-1]} for each, kind in DECIDED.items() if each not in SCORED]
     return {
         "name": name,
         "versions": list(versions),
         "platform": "interlock_onnx",
-        "inputs": [{"name": VECTORS, "datatype": "FP32", "shape": [-1, width]}, *columns],
-        "outputs": [*({"name": each, "datatype": kind, "shape": [-1]} for each, kind in SCORED.items()), *decided],
+        "inputs": [{"name": VECTORS, "datatype": "FP32", "shape": [-1, width]}],
+        "outputs": [{"name": each, "datatype": kind, "shape": [-1]} for each, kind in SCORED.items()],
         "properties": {
-            "tensors.inputs": VECTORS,
-            "tensors.outputs": ",".join(SCORED),
             "tensors.features": ",".join(names),
-            "transactions.inputs": ",".join(_COLUMNS),
+            "transactions.inputs": ",".join(f"{each}:{'INT64' if each == 'amount' else 'BYTES'}" for each in _COLUMNS),
             "transactions.optional": ",".join(each for each in _COLUMNS if each in _OPTIONAL),
             "transactions.outputs": ",".join(f"{each}:{kind}" for each, kind in DECIDED.items()),
         },

@@ -211,9 +211,10 @@ def _object(required: Json, optional: Json | None = None, **more: Any) -> Json:
 
 
 def _schemas(options: ServingOptions) -> Json:  # long: the table
-    structs = (v1.Transaction, v1.Prediction, v2.InferenceRequest, v2.InferenceResponse)
+    structs = (v1.Stated, v1.Prediction, v2.InferenceRequest, v2.InferenceResponse)
     _, derived = msgspec.json.schema_components(structs, ref_template="#/components/schemas/{name}")
     schemas: Json = {name: _portable(each) for name, each in derived.items()}
+    schemas["Transaction"] = schemas.pop("Stated")
     schemas["Prediction"]["properties"]["decision"] = {"enum": list(DECISIONS)}
     shape = _list({"type": "integer", "minimum": 0, "maximum": tensors.MAX_DIM}, minItems=1, maxItems=tensors.MAX_DIMS)
     for name in ("RequestInput", "ResponseOutput"):
