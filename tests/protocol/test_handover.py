@@ -106,6 +106,23 @@ def test_many_more_connections_than_may_be_on_their_way_at_once_go_over() -> Non
     play(scene, drain_s=20.0)
 
 
+def test_only_so_many_are_on_their_way_at_once_and_none_of_them_ends_as_idle() -> None:
+    async def scene(both: Two) -> None:
+        peers = [await both.met() for _ in range(100)]
+        leaving = both.leave()
+        while len(both.old.connections) > 64:  # noqa: ASYNC110 - the server tells nobody
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
+        both.inherit()
+        assert await leaving == 64, "the others have been idle for too long"
+        for peer in peers:
+            peer.send(get("/x"))
+        first = [await peer.reader.read(15) for peer in peers]
+        assert (first.count(b"HTTP/1.1 200 OK"), first.count(b"")) == (64, 36)
+
+    play(scene, new={"idle_timeout_s": 60.0}, drain_s=20.0, idle_timeout_s=1.0)
+
+
 def test_what_is_under_way_is_answered_first_pipelined_or_half_read() -> None:
     async def scene(both: Two) -> None:
         busy, half = await both.connect(), await both.connect()
@@ -115,8 +132,11 @@ def test_what_is_under_way_is_answered_first_pipelined_or_half_read() -> None:
         await both.later.has("/1", "/2")
         both.inherit()
         leaving = both.leave()
+        await asyncio.sleep(0.05)
         both.later.answer("/1")
         assert (await busy.reply()).body == b"/1"
+        await asyncio.sleep(0.05)
+        assert len(both.old.connections) == 2
         half.send(late[20:])
         await both.later.has("/late")
         assert len(both.old.connections) == 2
