@@ -135,6 +135,7 @@ class Worker:
             # All of us leave: keep accepting until those who route to this host have seen that ready says no.
             await asyncio.sleep(self._settings.scoring.lag_s)
         elif self._has_heir:
+            _log.info("handing over to the successor")
             given = await self._server.hand_over(self._sockets.line)
             _log.info("gave %d connections to the successor", given)
         await self._server.stop(last=not self.ready())
