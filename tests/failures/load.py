@@ -39,14 +39,23 @@ def transaction(name: str, number: int) -> dict[str, Any]:
 
 
 class Load:
-    """`with Load(url, rate) as load:` … `load.failures`."""
+    """`with Load(url, rate) as load:` … `load.failures`.
 
-    def __init__(self, url: str, rate: float = 100.0, threads: int = 4) -> None:
+    Args:
+        url: of the scorer.
+        rate: requests per second.
+        threads: kept connections.
+        anew: every so many requests of a thread go over a new connection of their own (0: none).
+    """
+
+    def __init__(self, url: str, rate: float = 100.0, threads: int = 4, anew: int = 0) -> None:
         self._address = url.removeprefix("http://")
         self._pause_s = threads / rate
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._run, args=(n,), daemon=True) for n in range(threads)]
+        self._anew = anew
         self.sent = 0
+        self.degraded = 0
         self.answers: dict[str, int] = {}
         """Replies by model version."""
         self.failures: list[str] = []
@@ -64,13 +73,24 @@ class Load:
         for thread in self._threads:
             thread.join(10)
 
+    def flows(self, more: int = 50) -> None:
+        """Wait until `more` further requests were answered."""
+        goal, end = sum(self.answers.values()) + more, time.monotonic() + 60
+        while sum(self.answers.values()) < goal:
+            assert time.monotonic() < end, f"no traffic: {self.failures[-3:]}"
+            time.sleep(0.02)
+
     def _run(self, lane: int) -> None:
         generator = random.Random(lane)
         connection = http.client.HTTPConnection(self._address, timeout=SLOW_S)
         due, number = time.monotonic(), 0
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             due, number = due + self._pause_s, number + 1
-            connection = self._one(connection, f"load-{lane}-{number}", generator.randrange(CARDS))
+            name, card_number = f"load-{lane}-{number}", generator.randrange(CARDS)
+            if self._anew and number % self._anew == 0:
+                self._one(http.client.HTTPConnection(self._address, timeout=SLOW_S), name, card_number).close()
+            else:
+                connection = self._one(connection, name, card_number)
         connection.close()
 
     def _one(self, connection: http.client.HTTPConnection, name: str, number: int) -> http.client.HTTPConnection:
@@ -83,7 +103,8 @@ class Load:
             data = reply.read()
             if reply.status != 200:
                 raise ValueError(f"status {reply.status}: {data[:200]!r}")
-            version = json.loads(data)["predictions"][0]["model_version"]
+            prediction = json.loads(data)["predictions"][0]
+            version = prediction["model_version"]
         except (OSError, ValueError, http.client.HTTPException) as error:
             with self._lock:
                 self.failures.append(f"{name}: {type(error).__name__}: {error}")
@@ -91,6 +112,7 @@ class Load:
             return http.client.HTTPConnection(self._address, timeout=SLOW_S)
         with self._lock:
             self.answers[version] = self.answers.get(version, 0) + 1
+            self.degraded += prediction["degraded"]
         if reply.getheader("connection") == "close":
             connection.close()
             return http.client.HTTPConnection(self._address, timeout=SLOW_S)

@@ -70,6 +70,12 @@ class SealNow(msgspec.Struct, frozen=True, tag="seal"):
     """Close and seal every open segment now."""
 
 
+class Replace(msgspec.Struct, frozen=True, tag="replace"):
+    """Replace a worker by a new process, or all of them one by one; `Done` when the old ones have left."""
+
+    worker: str | None = None
+
+
 class Renew(msgspec.Struct, frozen=True, tag="renew"):
     """Extend the lease of an unsettled table, if it is still the current one."""
 
@@ -152,7 +158,7 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
     remedy: str
 
 
-Request = Load | Install | Unload | Retreat | Observe | SealNow | Renew | Status
+Request = Load | Install | Unload | Retreat | Observe | SealNow | Replace | Renew | Status
 Reply = Loaded | Installed | Done | Observed | Failed
 
 _KINDS: dict[str, type[InterlockError]] = {

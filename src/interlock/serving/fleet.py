@@ -1,9 +1,9 @@
 """Which workers should live: a pure table of states and events. Acts on nothing.
 
 A worker is *starting* until it is ready, *serving* until it is asked to leave, hangs, falls silent
-or ends, *leaving* until it ends. One in which a model call hangs still answers: it is *retiring*,
-serves on, and leaves when a successor is ready, so that nobody's request is lost. One that is
-silent cannot be asked, and is killed.
+or ends, *leaving* until it ends. One that is to be replaced, or in which a model call hangs, still
+answers: it is *retiring*, serves on, and leaves when its successor is ready, giving it its idle
+connections, so that nobody's request is lost. One that is silent cannot be asked, and is killed.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ TRANSITIONS: dict[tuple[str, str], tuple[str | None, tuple[str, ...]]] = {
     (STARTING, "stop"): (LEAVING, ("terminate",)),
     (SERVING, "silent"): (LEAVING, ("spawn", "kill")),
     (SERVING, "hung"): (RETIRING, ("spawn",)),
+    (SERVING, "replace"): (RETIRING, ("spawn",)),
     (SERVING, "ended"): (None, ("spawn",)),
     (SERVING, "stop"): (LEAVING, ("terminate",)),
-    (RETIRING, "relieved"): (LEAVING, ("terminate",)),
+    (RETIRING, "relieved"): (LEAVING, ("hand_over",)),
     (RETIRING, "hung"): (RETIRING, ()),
+    (RETIRING, "replace"): (RETIRING, ()),
     (RETIRING, "silent"): (LEAVING, ("kill",)),
     (RETIRING, "ended"): (None, ()),
     (RETIRING, "stop"): (LEAVING, ("terminate",)),

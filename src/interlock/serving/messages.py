@@ -53,6 +53,12 @@ class Serve(msgspec.Struct, frozen=True, tag="serve"):
     number: int
 
 
+class HandOver(msgspec.Struct, frozen=True, tag="hand_over"):
+    """Leave: the successor serves, and takes the idle connections."""
+
+    number: int
+
+
 class MetricsText(msgspec.Struct, frozen=True, tag="metrics"):
     """The supervisor's answer to `AskMetrics`."""
 
@@ -60,7 +66,7 @@ class MetricsText(msgspec.Struct, frozen=True, tag="metrics"):
     text: str
 
 
-Order = LoadModel | InstallTable | UnloadModel | Roll | Serve | MetricsText
+Order = LoadModel | InstallTable | UnloadModel | Roll | Serve | HandOver | MetricsText
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):

@@ -1,11 +1,12 @@
 """A version is first tried where it can do no harm: in a throwaway process with limits.
 
 Contract. The parent writes one job line to the child's standard input and reads one result line
-from its standard output. The child lowers its own limits (address space, CPU time, no core dump,
-niced) before it touches the bundle, then does exactly what a worker would: digests, session,
-golden vectors, warm-up. Whatever ends it (a crash, a hang, memory, CPU, a wrong golden score) is a
-RefusedError that says which; the child is killed at the wall limit and reaped in every case. One
-child serves one job. `prewarm` starts it early, since interpreter and runtime take a second.
+from its standard output. The child is niced as soon as it runs, and lowers its own limits (address
+space, CPU time, no core dump) before it touches the bundle; then it does exactly what a worker
+would: digests, session, golden vectors, warm-up. Whatever ends it (a crash, a hang, memory, CPU, a
+wrong golden score) is a RefusedError that says which; the child is killed at the wall limit and
+reaped in every case. One child serves one job. `prewarm` starts it early, since interpreter and
+runtime take a second.
 """
 
 from __future__ import annotations
@@ -156,8 +157,6 @@ def _limit(limits: Limits) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
-    with contextlib.suppress(OSError):  # already as nice as it gets
-        os.nice(limits.nice)
 
 
 def _mapped() -> int:
@@ -222,11 +221,22 @@ class Trials:
     async def _start(self) -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
         try:
-            return await asyncio.create_subprocess_exec(
+            process = await asyncio.create_subprocess_exec(
                 *self.command, stdin=pipe, stdout=pipe, stderr=pipe, limit=_LINE_LIMIT, start_new_session=True
             )
         except OSError as error:
             raise UnreachableError("the trial process cannot be started", "check the installation") from error
+        _stand_back(process.pid, self.limits.nice)
+        return process
+
+
+def _stand_back(pid: int, nice: int) -> None:
+    """Live traffic comes first, before the child's imports too."""
+    with contextlib.suppress(OSError):  # it has ended, or may not be nicer
+        os.setpriority(os.PRIO_PROCESS, pid, os.getpriority(os.PRIO_PROCESS, 0) + nice)
+    # A session of its own may be scheduled as a group of its own, inside which alone niceness counts.
+    with contextlib.suppress(OSError):
+        Path(f"/proc/{pid}/autogroup").write_text(str(nice), encoding="ascii")
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

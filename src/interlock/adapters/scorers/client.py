@@ -18,6 +18,8 @@ from interlock.decision.table import RouteTable
 
 _QUICK_S = 15.0
 _LOAD_S = 180.0
+_REPLACE_S = 900.0
+"""Many workers, each of which loads everything and lets its predecessor drain."""
 _R = TypeVar("_R", Done, Installed, Loaded, Observed)
 
 
@@ -54,6 +56,10 @@ class ScorerClient:
     def seal(self) -> None:
         """Close and seal every open segment."""
         self._call(admin.SealNow(), Done, _QUICK_S)
+
+    def replace(self, worker: str | None = None) -> None:
+        """Replace a worker, or all one by one, without a client noticing."""
+        self._call(admin.Replace(worker), Done, _REPLACE_S)
 
     def status(self) -> Observed:
         """States alone."""

@@ -100,6 +100,9 @@ class AdminDoor:
             case admin.Renew():
                 boss.renew(asked.service, asked.epoch, asked.generation)
                 return Done()
+            case admin.Replace():
+                await boss.replace(asked.worker)
+                return Done()
             case admin.SealNow():
                 await boss.seal()
                 return Done()

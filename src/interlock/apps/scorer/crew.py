@@ -2,7 +2,7 @@
 
 Who should live is decided by the table in `serving.fleet`; this file carries it out. A replacement
 is loaded and ready before it accepts; a worker that ended is replaced at once; one whose model call
-hangs serves on until its successor is ready.
+hangs, or that is replaced on purpose, serves on until its successor is ready and then hands over.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from interlock.apps.scorer import handover
 from interlock.base.clock import NS_PER_S, Clock
-from interlock.base.errors import InterlockError, UnreachableError
+from interlock.base.errors import InterlockError, RefusedError, UnreachableError
 from interlock.decision.admin import Frames, error_of
 from interlock.serving import fleet
-from interlock.serving.messages import Answer, AskMetrics, MetricsText, Order, Report, Serve, frame, words
+from interlock.serving.messages import Answer, AskMetrics, HandOver, MetricsText, Order, Report, Serve, frame, words
 from interlock.serving.options import ServingOptions
 
 _log = logging.getLogger(__name__)
@@ -42,6 +43,10 @@ class Member:
     worker: fleet.Worker
     process: asyncio.subprocess.Process
     writer: asyncio.StreamWriter
+    estate: socket.socket | None = None
+    """For its successor to inherit, who takes its idle connections there (`handover`)."""
+    predecessor: Member | None = None
+    """Who may leave when this one is ready."""
     waiting: dict[int, asyncio.Future[Answer]] = field(default_factory=dict)
     report: Report | None = None
 
@@ -90,7 +95,9 @@ class Crew:
         self._tasks: set[asyncio.Task[None]] = set()
         self._handles: tuple[socket.socket, int] | None = None
         self._stopping = False
-        stop_s = options.lag_s + options.drain_s + options.linger_s + options.held_s + options.hang_s
+        self._replacing = asyncio.Lock()
+        # Twice the drain: once to hand over, once for what was not taken.
+        stop_s = options.lag_s + 2 * options.drain_s + options.linger_s + options.held_s + options.hang_s
         self._leave_s = stop_s + _SPARE_S
 
     @property
@@ -131,6 +138,42 @@ class Crew:
             if event:
                 _log.error("worker %s is %s", member.worker.name, event)
                 self._event(member, event)
+
+    async def replace(self, name: str | None = None) -> int:
+        """Replace a worker, or all that serve now one after the other; how many were.
+
+        Raises:
+            RefusedError: no such worker serves.
+            UnreachableError: a successor did not become ready; the worker serves on.
+        """
+        async with self._replacing:
+            chosen = [member for member in self.serving if name in (None, member.worker.name)]
+            if not chosen:
+                raise RefusedError("no such worker serves", "ask for the scorer's status")
+            for member in chosen:
+                if member.serving:  # it may have ended, and so been replaced, meanwhile
+                    self._event(member, "replace")
+                    await self._relieved(member)
+            return len(chosen)
+
+    def upgrade(self) -> None:
+        """Begin to replace all workers; what fails is logged, for nobody waits."""
+        self._go(self._upgrade())
+
+    async def _upgrade(self) -> None:
+        try:
+            _log.info("replaced %d workers", await self.replace())
+        except InterlockError:
+            _log.exception("the workers could not all be replaced")
+
+    async def _relieved(self, member: Member) -> None:
+        try:
+            async with asyncio.timeout(self._options.start_s + self._leave_s):
+                await member.process.wait()
+        except TimeoutError as error:
+            raise UnreachableError(
+                f"worker {member.worker.name} has no successor yet", "read run/scorer.log"
+            ) from error
 
     async def ask(self, member: Member, make: Callable[[int], Order], patience_s: float) -> None:
         """Give an order and wait until it is done.
@@ -181,33 +224,40 @@ class Crew:
 
     # --- processes ----------------------------------------------------------------------------
 
-    async def _spawn(self, pause_s: float = 0.0) -> None:
+    async def _spawn(self, predecessor: Member | None = None, pause_s: float = 0.0) -> None:
         await asyncio.sleep(pause_s)
         if self._stopping or self._handles is None:
             return
         listener, fence = self._handles
         ours, theirs = socket.socketpair()
+        line, estate = handover.pair()
         name = f"{os.getpid()}-{next(self._names)}"
         arguments = {
             "name": name,
             "listener": listener.fileno(),
             "control": theirs.fileno(),
+            "line": line.fileno(),
             "fence": fence,
             "parent": os.getpid(),
         }
+        inherited = [listener.fileno(), theirs.fileno(), line.fileno(), fence]
+        if predecessor is not None and predecessor.estate is not None:
+            arguments["estate"] = predecessor.estate.fileno()
+            inherited.append(predecessor.estate.fileno())
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "interlock.apps.scorer.worker",
             *itertools.chain.from_iterable((f"--{key}", str(value)) for key, value in arguments.items()),
-            pass_fds=(listener.fileno(), theirs.fileno(), fence),
+            pass_fds=inherited,
             stdin=asyncio.subprocess.DEVNULL,
         )
         theirs.close()
+        line.close()
         ours.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=ours)
         now = self._clock.monotonic_ns()
-        member = Member(fleet.Worker(name, fleet.STARTING, now, now), process, writer)
+        member = Member(fleet.Worker(name, fleet.STARTING, now, now), process, writer, estate, predecessor)
         self.members[name] = member
         listening = self._go(self._listen(member, reader))
         self._go(self._bring_up(member))
@@ -235,6 +285,7 @@ class Crew:
         self.members.pop(member.worker.name, None)
         self._gone(member)
         member.writer.close()
+        _close_estate(member)
         for answer in member.waiting.values():
             if not answer.done():
                 answer.set_exception(UnreachableError("the worker has ended", "its replacement is on the way"))
@@ -249,18 +300,21 @@ class Crew:
             member.worker = after
         for action in actions:
             if action == "spawn":
-                self._go(self._spawn(0.0 if served else _PAUSE_S))
+                self._go(self._spawn(_heir_of(member), 0.0 if served else _PAUSE_S))
             elif action == "relieve":
-                self._relieve()
+                self._relieve(member)
+            elif action == "hand_over":
+                member.writer.write(frame(HandOver(next(self._numbers))))
+                _close_estate(member)  # the successor's copy alone: its end is then seen
             else:
                 with contextlib.suppress(ProcessLookupError):
                     member.process.send_signal(signal.SIGKILL if action == "kill" else signal.SIGTERM)
 
-    def _relieve(self) -> None:
-        """One worker more is ready: the longest retiring one may leave."""
-        retiring = [member for member in self.members.values() if member.worker.state == fleet.RETIRING]
-        for member in retiring[:1]:
-            self._event(member, "relieved")
+    def _relieve(self, successor: Member) -> None:
+        """It is ready: the one it replaces may leave."""
+        predecessor, successor.predecessor = successor.predecessor, None
+        if predecessor is not None and predecessor.worker.state == fleet.RETIRING:
+            self._event(predecessor, "relieved")
 
     async def _listen(self, member: Member, reader: asyncio.StreamReader) -> None:
         frames = Frames()
@@ -290,3 +344,14 @@ class Crew:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _heir_of(member: Member) -> Member | None:
+    """Whose estate the replacement of a member takes: its own, or what the member died before taking."""
+    return member if member.worker.state == fleet.RETIRING else member.predecessor
+
+
+def _close_estate(member: Member) -> None:
+    estate, member.estate = member.estate, None
+    if estate is not None:
+        estate.close()

@@ -7,12 +7,15 @@ worker (further ones stay in the kernel's queue). Framing that two parties could
 is refused (RFC 9112 sections 3.2 and 6.1). While leaving, the last reply of each connection says
 `Connection: close`; then the sending side is shut down, and what still arrives is read until the
 peer closes or `linger_s` has passed, so that no reset overtakes that reply. The listener is
-shared with other processes: it is closed, never shut down.
+shared with other processes: it is closed, never shut down. A connection of which nothing is in
+this process can be lent to another one (`handover`), and goes on there.
 
 A head that httptools has read before, byte for byte, is not read again: a payment application sends
 the same one with every request. Only plain heads are remembered (see `exchange.plain`), and only whole
 requests are taken this way, so that both ways cut the stream at the same places.
 """
+
+# long: a connection and its server know each other's state
 
 from __future__ import annotations
 
@@ -28,14 +31,17 @@ from typing import Any, cast
 import httptools
 
 from interlock.apps.scorer.exchange import JSON, Exchange, Head, path_of, plain
+from interlock.apps.scorer.handover import Giving, Taking
 from interlock.apps.scorer.listening import Listening
 from interlock.base.clock import NS_PER_S, Clock
+from interlock.base.errors import UsageError
 from interlock.serving.options import ServingOptions
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _BITE = 4_096
 _HEADS = 1_024
 _BLANK = b"\r\n\r\n"
+_NEVER = 1 << 63
 _log = logging.getLogger(__name__)
 
 
@@ -57,6 +63,7 @@ class Server:
         """Monotonic, as of the last sweep: exact enough for limits of seconds."""
         self.heads: dict[bytes, Head] = {}
         self.connections: set[Connection] = set()
+        self.giving: Giving | None = None
         self._listening: Listening | None = None
         self._empty = asyncio.Event()
         self._tell_time()
@@ -66,6 +73,31 @@ class Server:
         most = self.options.max_connections
         self._listening = Listening(listener, lambda: Connection(self), lambda: len(self.connections), most)
         self._listening.watch()
+
+    def inherit(self, estate: socket.socket) -> None:
+        """Take over the connections that a predecessor gives away; call it when this server serves."""
+        if self._listening is None:
+            raise UsageError("an estate before there is a listener", "this is a defect: report it")
+        Taking(estate, self._listening.room, self._listening.adopt)
+
+    async def hand_over(self, line: socket.socket) -> int:
+        """Stop accepting and give each connection to the successor when it is quiet; how many were taken.
+
+        Ends when there is none left, the successor takes no more, or `drain_s` has passed; `stop` is next.
+        """
+        if self._listening is not None:
+            await self._listening.end(False, self.options.linger_s)
+        self.giving = giving = Giving(line)
+        for connection in self.connections:
+            giving.offer(connection)
+        ended = asyncio.create_task(giving.ended.wait())
+        emptied = asyncio.create_task(self._emptied(self.options.drain_s))
+        await asyncio.wait((ended, emptied), return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        emptied.cancel()
+        self.giving = None
+        giving.end()
+        return giving.given
 
     def sweep(self) -> None:
         """Close what has been slow or idle for too long; called twice a second."""
@@ -329,6 +361,25 @@ class Connection(asyncio.Protocol):
             self._read_on()
         if last:
             self.finish()
+        elif self.server.giving is not None and self.quiet:
+            self.server.giving.offer(self)
+
+    def lend(self) -> int | None:
+        """Stop reading, so that another process can; the descriptor, or None when something of it is here."""
+        transport = self._transport
+        begun = self.pipeline or self._current is not None or self._arrived or self._held
+        ends = self._deaf or self._ended or self._finishing or transport.is_closing()
+        if begun or ends or transport.get_write_buffer_size() or transport.get_extra_info("ssl_object") is not None:
+            return None
+        transport.pause_reading()
+        self._deadline_ns = _NEVER
+        descriptor: int = transport.get_extra_info("socket").fileno()
+        return descriptor
+
+    def keep(self) -> None:
+        """It was lent in vain: read on."""
+        self._wait(self.server.options.idle_timeout_s)
+        self._transport.resume_reading()
 
     def finish(self) -> None:
         """Shut the sending side down and read until the peer closes."""

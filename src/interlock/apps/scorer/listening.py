@@ -62,12 +62,20 @@ class Listening:
             asyncio.get_running_loop().call_later(_NO_ROOM_S, self.watch)
             return False
         accepted.setblocking(False)
+        self.adopt(accepted)
+        return True
+
+    def room(self) -> bool:
+        """Whether one connection more may be open here."""
+        return not (self._ended or self._full())
+
+    def adopt(self, accepted: socket.socket) -> None:
+        """Make a connection of a socket that does not block, accepted here or by a predecessor."""
         task = asyncio.get_running_loop().create_task(self._welcome(accepted))
         self._arriving.add(task)
         task.add_done_callback(self._arriving.discard)
         if self._full():
             self._ignore()
-        return True
 
     async def end(self, last: bool, patience_s: float) -> None:
         """Accept no more.

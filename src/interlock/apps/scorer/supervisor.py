@@ -3,14 +3,16 @@
 Contract. It decides nothing about transactions. A retreat is in the fence before anything else
 happens, and on the disk before `Done`; it needs no worker. A table is acknowledged when every
 serving worker routes by it. When the lease of an unsettled table lapses, or its candidate passes a
-ceiling, the supervisor goes back by itself. All state changes happen on its one event loop;
-`Crew.changes` orders those that wait for workers.
+ceiling, the supervisor goes back by itself. SIGHUP replaces the workers one by one (an upgrade),
+unless a terminal is attached, whose end it then is. All state changes happen on its one event
+loop; `Crew.changes` orders those that wait for workers.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -80,14 +82,14 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._stop.set if os.isatty(0) else self._crew.upgrade)
         for folder in (self._settings.places.segments, self._settings.places.run, self._folder):
             folder.mkdir(parents=True, exist_ok=True)
         listener = _listen(self._options.host, self._options.port, self._options.backlog)
         door = AdminDoor(self)
         await door.open(self._settings.places.admin_socket)
         await self._crew.start(listener, self._handle)
-        host, port = listener.getsockname()[:2]
-        publish_endpoint(self._settings.home, "scoring", f"http://{host}:{port}")
+        publish_endpoint(self._settings.home, "scoring", "http://{}:{}".format(*listener.getsockname()[:2]))
         publish_endpoint(self._settings.home, "admin", str(self._settings.places.admin_socket))
         beats = [asyncio.create_task(self._beat()), asyncio.create_task(self._seal_regularly())]
         await self._trials.prewarm()
@@ -106,6 +108,10 @@ class Supervisor:
         publish_endpoint(self._settings.home, "admin", None)
 
     # --- what the admin door asks for -----------------------------------------------------------
+
+    async def replace(self, worker: str | None) -> None:
+        """Replace a worker, or all, by processes that take over their connections."""
+        await self._crew.replace(worker)
 
     async def load(self, service: str, bundle: str, folder: str) -> tuple[dict[str, Any], int]:
         """Try, then load in every worker; (trial report, workers)."""

@@ -1,10 +1,12 @@
 """A scoring worker: one process, one thread that matters, one event loop (uvloop).
 
-Started by the supervisor as `python -m interlock.apps.scorer.worker` with three inherited file
-descriptors: the listener, the control socket, the fence. It loads what it is told, says so, and
-accepts when it is told to. SIGINT is ignored (a terminal sends it to everybody), SIGTERM and the
-end of the control socket begin the stop order of `http.Server`. It owns its segment, its counts
-and its connections, and nothing else.
+Started by the supervisor as `python -m interlock.apps.scorer.worker` with inherited file
+descriptors: the listener, the control socket, the fence, the line through which it gives its
+connections away (`handover`), and the estate of the worker it replaces. It loads what it is told,
+says so, and accepts when it is told to. SIGINT and SIGHUP are ignored (a terminal sends them to
+everybody), SIGTERM and the end of the control socket begin the stop order of `http.Server`, an
+order to hand over begins with giving. It owns its segment, its counts and its connections, and
+nothing else.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ import socket
 import sys
 from bisect import bisect_left
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import uvloop
@@ -41,6 +44,7 @@ from interlock.serving.fence import Fence
 from interlock.serving.messages import (
     Answer,
     AskMetrics,
+    HandOver,
     InstallTable,
     LoadModel,
     MetricsText,
@@ -63,14 +67,31 @@ _SWEEP_S = 0.5
 _LAST_WORDS_S = 1.0
 
 
+@dataclass(frozen=True)
+class Inherited:
+    """The sockets a worker is born with; none of them blocks.
+
+    Attributes:
+        listener: shared with all workers.
+        control: the conversation with the supervisor.
+        line: gives connections to whoever replaces this worker.
+        estate: takes those of the worker that this one replaces, if it replaces one.
+    """
+
+    listener: socket.socket
+    control: socket.socket
+    line: socket.socket
+    estate: socket.socket | None = None
+
+
 class Worker:
     """The worker's state and its conversation with the supervisor."""
 
-    def __init__(self, settings: Settings, name: str, sockets: tuple[socket.socket, socket.socket], fence: int) -> None:
+    def __init__(self, settings: Settings, name: str, sockets: Inherited, fence: int) -> None:
         self.pipelines: dict[str, Pipeline] = {}
         self._settings = settings
         self._name = name
-        self._listener, self._control = sockets
+        self._sockets = sockets
         self._clock: Clock = SystemClock()
         self._fence = Fence(fence, writable=False)
         self._ids = SystemIds()
@@ -87,6 +108,7 @@ class Worker:
         self._latency_sum: dict[str, float] = {}
         self._asked: dict[int, Callable[[str], None]] = {}
         self._leave = asyncio.Event()
+        self._has_heir = False
         self._orphaned = False
         self._writer: asyncio.StreamWriter | None = None
         self._around: Surroundings | None = None
@@ -96,7 +118,8 @@ class Worker:
         """Serve until told to leave."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._leave.set)
-        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        for number in (signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, lambda: None)
         store = await rows.online_store(self._settings)
         self._around = Surroundings(
             store,
@@ -108,13 +131,17 @@ class Worker:
             self._settings.scoring,
             self._name.encode(),
         )
-        reader, self._writer = await asyncio.open_connection(sock=self._control)
+        reader, self._writer = await asyncio.open_connection(sock=self._sockets.control)
         listening = asyncio.create_task(self._listen(reader))
         reporting = asyncio.create_task(self._report())
         await self._leave.wait()
         if not self.ready():
             # All of us leave: keep accepting until those who route to this host have seen that ready says no.
             await asyncio.sleep(self._settings.scoring.lag_s)
+        elif self._has_heir:
+            _log.info("handing over to the successor")
+            given = await self._server.hand_over(self._sockets.line)
+            _log.info("gave %d connections to the successor", given)
         await self._server.stop(last=not self.ready())
         # A client may be gone before its decision is made: that is recorded and counted all the same.
         with contextlib.suppress(TimeoutError):
@@ -192,7 +219,10 @@ class Worker:
                     give(order.text)
                 return
             elif isinstance(order, Serve):
-                self._spawn(self._server.serve(self._listener))
+                self._spawn(self._serve())
+            elif isinstance(order, HandOver):
+                self._has_heir = True
+                self._leave.set()
             self._send(Answer(order.number))
         except InterlockError as error:
             self._send(Answer(order.number, failed(error)))
@@ -200,6 +230,11 @@ class Worker:
             _log.exception("an order could not be carried out")
             why = f"the worker failed ({type(error).__name__})"
             self._send(Answer(order.number, Failed("unreachable", why, "read run/scorer.log, then try again")))
+
+    async def _serve(self) -> None:
+        await self._server.serve(self._sockets.listener)
+        if self._sockets.estate is not None:
+            self._server.inherit(self._sockets.estate)
 
     def _install(self, order: InstallTable) -> None:
         if self._around is None:
@@ -281,8 +316,9 @@ class Worker:
 def main() -> None:
     """The worker's process."""
     parser = argparse.ArgumentParser(prog="interlock.apps.scorer.worker")
-    for name in ("listener", "control", "fence", "parent"):
+    for name in ("listener", "control", "line", "fence", "parent"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--estate", type=int)
     parser.add_argument("--name", required=True)
     given = parser.parse_args()
     if sys.platform == "linux":
@@ -291,10 +327,8 @@ def main() -> None:
         if os.getppid() != given.parent:
             raise SystemExit(0)
     configure_logging(f"worker {given.name}")
-    listener = socket.socket(fileno=given.listener)
-    control = socket.socket(fileno=given.control)
-    listener.setblocking(False)
-    control.setblocking(False)
+    estate = None if given.estate is None else _socket(given.estate)
+    sockets = Inherited(_socket(given.listener), _socket(given.control), _socket(given.line), estate)
 
     # The arms' threads take the interpreter back from a busy loop within this time (Python's default is 5 ms).
     sys.setswitchinterval(0.001)
@@ -303,12 +337,18 @@ def main() -> None:
     gc.set_threshold(20_000, 20, 50)
 
     async def work() -> None:
-        await Worker(load(), given.name, (listener, control), given.fence).run()
+        await Worker(load(), given.name, sockets, given.fence).run()
 
     uvloop.run(work())
     # A model call that hangs must not be torn down while it runs: everything is closed, so just end.
     logging.shutdown()
     os._exit(0)
+
+
+def _socket(descriptor: int) -> socket.socket:
+    made = socket.socket(fileno=descriptor)
+    made.setblocking(False)
+    return made
 
 
 if __name__ == "__main__":
