@@ -55,7 +55,7 @@ async def two(old: dict[str, Any], new: dict[str, Any]) -> AsyncIterator[Two]:
     later = Later()
 
     def successor(exchange: Exchange) -> None:
-        exchange.respond(200, b"successor " + exchange.path.encode())
+        exchange.respond(200, b"successor " + exchange.head.path.encode())
 
     async with (
         door(later, ServingOptions(**{**SHORT, **old})) as (leaving, connect),
