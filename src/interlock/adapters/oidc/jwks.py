@@ -31,10 +31,12 @@ MIN_RSA_BITS = 2_048
 
 Key = RSAKey | ECKey | OKPKey
 Keys = Mapping[tuple[str, str], Key]
-"""(kid, algorithm) to the key; a kid that the set does not give is empty."""
+"""(kid, kind) to the key, the kind being RSA, P-256 or Ed25519; a kid that the set does not give is empty."""
 
-_ALGORITHMS = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
-_KINDS: dict[str, type[RSAKey] | type[ECKey] | type[OKPKey]] = {"RS256": RSAKey, "ES256": ECKey, "EdDSA": OKPKey}
+KINDS = {"RS256": "RSA", "ES256": "P-256", "EdDSA": "Ed25519", "Ed25519": "Ed25519"}
+"""Every accepted algorithm and its kind of key; `Ed25519` is the name that RFC 9864 gives to `EdDSA`."""
+_CLASSES: dict[str, type[RSAKey] | type[ECKey] | type[OKPKey]] = {"RSA": RSAKey, "P-256": ECKey, "Ed25519": OKPKey}
+_TYPES = {"RSA": "RSA", "P-256": "EC", "Ed25519": "OKP"}
 _PUBLIC = ("kty", "crv", "x", "y", "n", "e")
 _log = logging.getLogger(__name__)
 
@@ -64,9 +66,10 @@ class Jwks:
             UnreachableError: it may yet come: a refresh has been asked for.
             RefusedError: the issuer was asked just now and does not have it.
         """
-        key = self._keys.get((kid, algorithm))
+        kind = KINDS[algorithm]
+        key = self._keys.get((kid, kind))
         if key is None and not kid:
-            fitting = [each for (_, can), each in self._keys.items() if can == algorithm]
+            fitting = [each for (_, its), each in self._keys.items() if its == kind]
             if len(fitting) > 1:
                 raise RefusedError("the token does not say which key signed it", "send one with a kid")
             key = fitting[0] if fitting else None
@@ -132,31 +135,29 @@ def parse(data: bytes) -> Keys:
             # Two keys of one name and kind: which one signs is anybody's guess, so the first counts.
             found.setdefault(usable[0], usable[1])
     if not found:
-        raise UnreachableError("the issuer's key set has no usable key", "it must sign with RS256, ES256 or EdDSA")
+        raise UnreachableError("the issuer's key set has no usable key", f"it must sign with one of {', '.join(KINDS)}")
     return found
 
 
 def _key(given: Any) -> tuple[tuple[str, str], Key] | None:
     if not isinstance(given, dict) or given.get("use", "sig") != "sig" or "d" in given:
         return None
-    operations, curve = given.get("key_ops"), given.get("crv")
-    if isinstance(operations, list) and "verify" not in operations:
+    operations, kid = given.get("key_ops"), given.get("kid", "")
+    if not isinstance(kid, str) or (isinstance(operations, list) and "verify" not in operations):
         return None
-    kind, kid = given.get("kty"), given.get("kid", "")
-    if not isinstance(kind, str) or not isinstance(kid, str) or not (curve is None or isinstance(curve, str)):
+    kind = given.get("crv", given.get("kty"))
+    if not isinstance(kind, str) or _TYPES.get(kind) != given.get("kty"):
         return None
-    algorithm = _ALGORITHMS.get((kind, curve))
-    if algorithm is None or given.get("alg", algorithm) != algorithm:
+    if "alg" in given and KINDS.get(str(given["alg"])) != kind:
         return None
     try:
-        key = _KINDS[algorithm].import_key({name: given[name] for name in _PUBLIC if name in given})
-        public = key.public_key
+        key = _CLASSES[kind].import_key({name: given[name] for name in _PUBLIC if name in given})
+        size = getattr(key.public_key, "key_size", MIN_RSA_BITS)
     except (JoseError, ValueError, TypeError, KeyError, OverflowError):
         return None
-    size = getattr(public, "key_size", MIN_RSA_BITS)
-    if algorithm == "RS256" and not MIN_RSA_BITS <= size <= MAX_RSA_BITS:
+    if kind == "RSA" and not MIN_RSA_BITS <= size <= MAX_RSA_BITS:
         return None
-    return (kid, algorithm), key
+    return (kid, kind), key
 
 
 def _names(keys: Keys) -> dict[tuple[str, str], str]:
