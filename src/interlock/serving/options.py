@@ -47,6 +47,9 @@ class ServingOptions:
         ceiling_events: deadline misses (or errors) of an arm within `ceiling_s` ...
         ceiling_share: ... which, at this share of its calls, make the supervisor retreat by itself.
         ceiling_s: the window of the two.
+        tls_cert: PEM file of the scoring door's certificate chain, relative to the home; None: plaintext.
+        tls_key: PEM file of its private key; None: it stands in `tls_cert`.
+        tls_client_ca: PEM file of the authorities whose client certificates are required (mTLS); None: none is.
     """
 
     host: str = "127.0.0.1"
@@ -83,3 +86,6 @@ class ServingOptions:
     ceiling_events: int = 20
     ceiling_share: float = 0.05
     ceiling_s: float = 5.0
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    tls_client_ca: str | None = None

@@ -33,6 +33,7 @@ TYPES = (
     "worker.replaced",
     # access and trust
     "access.granted",
+    "access.revoked",
     "access.denied",
     "trust_root.changed",
     # the log itself

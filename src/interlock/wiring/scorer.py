@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import partial
+from typing import TYPE_CHECKING
 
 from interlock.adapters.files.keys import token_key
 from interlock.adapters.onnx.runtime import OnnxRuntime
@@ -16,6 +18,10 @@ from interlock.privacy.token import Tokeniser
 from interlock.serving.repository import Repository
 from interlock.settings import Settings, read_endpoints
 from interlock.trust import admission
+from interlock.trust.principal import Issuer
+
+if TYPE_CHECKING:
+    from interlock.adapters.oidc.verifier import Verifier
 
 
 def repository(settings: Settings, clock: Clock) -> Repository:
@@ -68,3 +74,12 @@ def online_features() -> FeatureSet:
 async def online_store(settings: Settings) -> OnlineStore:
     """The online store ; it reconnects by itself."""
     return await RedisOnlineStore.connect(store_url(settings), online_features(), settings.store)
+
+
+def token_verifier(settings: Settings, issuers: Collection[Issuer], before: Verifier | None) -> Verifier | None:
+    """Verifies tokens of these issuers, with the keys that `before` holds; None when none is listed."""
+    if not issuers:
+        return None
+    from interlock.adapters.oidc.verifier import Verifier  # a scorer without issuers need not load it
+
+    return Verifier(issuers, settings.places.trust, before)

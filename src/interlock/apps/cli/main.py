@@ -28,6 +28,7 @@ NOUNS: tuple[str, ...] = (
     "interlock.apps.cli.control",
     "interlock.apps.cli.decision",
     "interlock.apps.cli.audit",
+    "interlock.apps.cli.access",
 )
 """Modules with `register(app)`, in the order that `interlock --help` lists them."""
 

@@ -1,0 +1,96 @@
+"""Token buckets: exact, per principal, and bounded in number."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from interlock.base.clock import NS_PER_S
+from interlock.serving.limits import Limits
+from interlock.trust.principal import Rate, Rates
+
+
+def limits(per_second: int = 10, burst: int = 5, most: int = 8) -> Limits:
+    return Limits(Rates(Rate(per_second, burst), {"free": Rate(1_000_000, 1_000_000)}), most)
+
+
+def test_a_burst_is_admitted_and_then_the_rate() -> None:
+    buckets = limits()
+    assert [buckets.admit("a", 1, 0) for _ in range(6)] == [0, 0, 0, 0, 0, 0.1]
+    assert buckets.admit("a", 1, NS_PER_S // 10 - 1) > 0
+    assert buckets.admit("a", 1, NS_PER_S // 10) == 0
+
+
+def test_principals_do_not_share_a_bucket() -> None:
+    buckets = limits(burst=1)
+    assert buckets.admit("a", 1, 0) == 0
+    assert buckets.admit("b", 1, 0) == 0
+    assert buckets.admit("a", 1, 0) > 0
+
+
+def test_nobody_is_limited_without_a_rate() -> None:
+    buckets = Limits(Rates(None, {"a": Rate(1, 1)}))
+    assert all(buckets.admit("b", 1_000, 0) == 0 for _ in range(1_000))
+    assert len(buckets) == 0
+
+
+def test_what_a_bucket_cannot_hold_never_gets_in() -> None:
+    assert limits(burst=5).admit("a", 6, 0) == math.inf
+
+
+@given(
+    st.integers(1, 2_000),
+    st.integers(1, 50),
+    st.lists(st.tuples(st.integers(0, 2 * NS_PER_S), st.integers(1, 60)), max_size=60),
+)
+def test_no_window_admits_more_than_burst_and_rate(rate: int, burst: int, steps: list[tuple[int, int]]) -> None:
+    buckets, now, admitted = limits(rate, burst), 0, []
+    for pause, cost in steps:
+        now += pause
+        if buckets.admit("a", cost, now) == 0:
+            admitted.append((now, cost))
+    for first, (start, _) in enumerate(admitted):
+        taken = 0
+        for end, cost in admitted[first:]:
+            taken += cost
+            assert taken * NS_PER_S <= burst * NS_PER_S + rate * (end - start)
+
+
+@given(st.integers(1, 2_000), st.integers(1, 50), st.lists(st.integers(0, NS_PER_S), min_size=1, max_size=40))
+def test_whoever_waits_as_long_as_told_gets_in_and_not_before(rate: int, burst: int, pauses: list[int]) -> None:
+    buckets, now = limits(rate, burst), 0
+    for pause in pauses:
+        now += pause
+        wait = buckets.admit("a", 1, now)
+        if wait:
+            wait_ns = round(wait * NS_PER_S)
+            assert buckets.admit("a", 1, now + wait_ns - 1) > 0
+            assert buckets.admit("a", 1, now + wait_ns) == 0
+            now += wait_ns
+
+
+def test_time_that_stands_still_or_goes_back_gives_nothing() -> None:
+    buckets = limits(burst=1)
+    buckets.admit("a", 1, NS_PER_S)
+    assert buckets.admit("a", 1, 0) > 0
+    assert buckets.admit("a", 1, NS_PER_S) > 0
+
+
+def test_there_are_never_more_buckets_than_allowed_and_a_used_one_is_not_forgotten() -> None:
+    buckets = limits(per_second=1, burst=1, most=3)
+    assert [buckets.admit(name, 1, 0) for name in "abc"] == [0, 0, 0]
+    assert buckets.admit("d", 1, 0) == pytest.approx(1)
+    assert buckets.admit("a", 1, 0) > 0  # forgotten, it would have begun anew
+    assert buckets.admit("d", 1, NS_PER_S) == 0
+    assert len(buckets) == 3
+
+
+def test_a_new_file_changes_the_rate_of_a_bucket_in_use() -> None:
+    buckets = limits(per_second=1, burst=100)
+    buckets.rates = Rates(Rate(1, 2), {})
+    assert [buckets.admit("a", 1, 0) == 0 for _ in range(3)] == [True, True, False]
+    buckets.rates = Rates(None, {})
+    assert buckets.admit("a", 1, 0) == 0
