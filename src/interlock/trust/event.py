@@ -69,6 +69,7 @@ TYPES = (
     "rollout.superseded",
     # decisions
     "segment.sealed",
+    "decision.explained",
 )
 _KNOWN = frozenset(TYPES)
 
