@@ -15,6 +15,7 @@ class ExplainOptions:
         models_mb: memory for loaded bundles and native models, in MiB; the last used ones stay.
         lookback_h: hours back in which a transaction is looked for; a decision's id has no such limit.
         patience_s: how long a client waits for an answer.
+        hang_s: a question that takes longer ends the process, which is started again.
         nice: added to the process's niceness, so that scoring goes first.
     """
 
@@ -23,4 +24,5 @@ class ExplainOptions:
     models_mb: int = 256
     lookback_h: float = 24.0
     patience_s: float = 20.0
+    hang_s: float = 60.0
     nice: int = 10

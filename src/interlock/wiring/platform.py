@@ -43,13 +43,15 @@ _ANSWER_S = 2.0
 class Part:
     """One child process: its arguments to Python and where it says that it is up.
 
-    `health` is a path below an HTTP endpoint; at a unix socket, that it is listened on is enough.
+    `health` is a path below an HTTP endpoint; at a unix socket, that it is listened on is enough. A part that is not
+    `vital` may end again and again: it is left for a while, and nothing else stops for it.
     """
 
     name: str
     arguments: tuple[str, ...]
     endpoint: Endpoint
     health: str = ""
+    vital: bool = True
 
 
 _CLI = ("-m", "interlock.apps.cli.main")
@@ -58,7 +60,7 @@ _CLI = ("-m", "interlock.apps.cli.main")
 PARTS = (
     Part("scorer", (*_CLI, "serve"), "scoring", "/v2/health/live"),
     Part("control", (*_CLI, "control"), "control", "/healthz"),
-    Part("explain", ("-m", "interlock.apps.job.explain"), "explain"),
+    Part("explain", ("-m", "interlock.apps.job.explain"), "explain", vital=False),
 )
 
 

@@ -1,7 +1,9 @@
 """Exact TreeSHAP contributions by XGBoost itself (`pred_contribs`; Lundberg et al. 2018).
 
 The model is loaded from bytes whose digest was checked, never from a path. One thread per call:
-explanations must not take the cores that score.
+explanations must not take the cores that score. XGBoost's reader can crash or hang on damaged
+bytes: what is not the model that training recorded is refused before it is parsed, and a process
+that serves others must still expect to be ended by it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from interlock.base.canonical import digest_of
 from interlock.base.errors import IntegrityError, UnreachableError, UsageError
 from interlock.decision.contributions import Contributions
 from interlock.decision.decide import Vectors
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
     import xgboost
 
 NATIVE = "explain/booster.ubj"
+_UBJSON_OBJECT = b"{L"
 
 
 class XgboostExplainer:
@@ -46,11 +50,14 @@ class XgboostExplainer:
 
         Raises:
             UsageError: the bundle has none.
-            IntegrityError: it is damaged, or one of other inputs.
+            IntegrityError: it is damaged, not the one of the lineage, or one of other inputs.
         """
         model = bundle.files.get(NATIVE)
         if model is None:
             raise UsageError("the bundle has no native model to explain", "train the version with `interlock train`")
+        stated = bundle.lineage.get("native_model")
+        if stated is not None and stated.get("digest") != digest_of(model):
+            raise IntegrityError("the native model is not the one that training recorded", "build the bundle again")
         return cls(model, bundle.manifest["inputs"])
 
     def contributions(self, vectors: Vectors) -> Contributions:
@@ -72,6 +79,8 @@ def _load(model: bytes) -> xgboost.Booster:
         raise UnreachableError(
             "XGBoost is not installed here", "install the extra `train` where you explain"
         ) from error
+    if not model.startswith(_UBJSON_OBJECT):
+        raise IntegrityError("the native model cannot be read", "restore the bundle from its source")
     try:
         return xgboost.Booster({"nthread": 1}, model_file=bytearray(model))
     except (xgboost.core.XGBoostError, ValueError) as error:

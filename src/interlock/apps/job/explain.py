@@ -9,6 +9,7 @@ event `decision.explained` is durable, and a caller without the role `explain` l
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable
@@ -251,6 +252,7 @@ def main() -> None:
 
     configure_logging("explain")
     install_exception_hooks()
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every event that is appended
     run(load())
 
 

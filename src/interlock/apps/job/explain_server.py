@@ -3,6 +3,8 @@
 MUSTs: one such process per home (a lock beside the socket says so); one question is worked on at
 a time, on a thread, so that the loop always answers; beyond `queue` questions the next is refused
 at once; a question whose client has gone is not begun. SIGTERM ends it after the present question.
+A question that takes longer than `hang_s` ends the process: native code cannot be interrupted, and
+whoever started the process starts it again.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ async def serve(path: Path, answer: Answer, options: ExplainOptions, ready: Call
         raise RefusedError(
             "a process explains this home's decisions already", "stop it first, or use another INTERLOCK_HOME"
         ) from error
-    door = _Door(answer, options)
+    door = Door(answer, options)
     server = await asyncio.start_unix_server(door.talk, sock=listener)
     try:
         ready()
@@ -59,13 +61,23 @@ async def serve(path: Path, answer: Answer, options: ExplainOptions, ready: Call
         os.close(lock)
 
 
-class _Door:
+class Door:
+    """Talks to clients on the running loop, and hands their questions to one thread.
+
+    Args:
+        answer: what answers a question; called on that thread alone.
+        options: bounds.
+    """
+
     def __init__(self, answer: Answer, options: ExplainOptions) -> None:
         self._answer = answer
         self._queue = options.queue
+        self._hang_s = options.hang_s
+        self._watch: asyncio.TimerHandle | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="explain")
         self._loop = asyncio.get_running_loop()
-        self._under_way = 0
+        self.under_way = 0
+        """Questions that are worked on or wait."""
         self._talks: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -77,6 +89,7 @@ class _Door:
                 task.cancel()
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, from its question to its end."""
         task = asyncio.current_task()
         if task is not None:
             self._talks.add(task)
@@ -112,17 +125,27 @@ class _Door:
             gone.cancel()
 
     def _begin(self, asked: Explain) -> Future[Explained | Failed]:
-        if self._under_way >= self._queue:
+        if self.under_way >= self._queue:
             raise UnreachableError("the explainer is busy", "ask again in a second")
-        self._under_way += 1
+        self.under_way += 1
         work = self._thread.submit(self._work, asked)
         work.add_done_callback(lambda _: self._loop.call_soon_threadsafe(self._ended))
         return work
 
+    def _started(self) -> None:
+        self._rest()
+        self._watch = self._loop.call_later(self._hang_s, _give_up)
+
     def _ended(self) -> None:
-        self._under_way -= 1
+        self.under_way -= 1
+
+    def _rest(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
     def _work(self, asked: Explain) -> Explained | Failed:
+        self._loop.call_soon_threadsafe(self._started)
         try:
             return Explained(self._answer(asked))
         except InterlockError as error:
@@ -131,6 +154,13 @@ class _Door:
             _log.exception("an explanation failed")
             why = f"the explainer failed ({type(error).__name__})"
             return Failed("unreachable", why, "read run/explain.log, then try again")
+        finally:
+            self._loop.call_soon_threadsafe(self._rest)
+
+
+def _give_up() -> None:
+    _log.critical("a question does not end: the process does")
+    os._exit(1)
 
 
 async def _end_of(reader: asyncio.StreamReader) -> None:
