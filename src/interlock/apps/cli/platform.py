@@ -66,7 +66,7 @@ def _keep_up(platform: Platform, wanted: threading.Event) -> None:
             if not part.vital:
                 if now - tried.get(part.name, -_REST_S) >= _REST_S:
                     tried[part.name] = now
-                    _start_if_it_will(platform, part)
+                    start_if_it_will(platform, part)
                 continue
             if len(restarts) == _RESTARTS and now - restarts[0] < _RESTART_WINDOW_S:
                 raise UnreachableError(f"the {part.name} ends again and again", f"read run/{part.name}.log")
@@ -75,7 +75,7 @@ def _keep_up(platform: Platform, wanted: threading.Event) -> None:
             platform.start_part(part)
 
 
-def _start_if_it_will(platform: Platform, part: Part) -> None:
+def start_if_it_will(platform: Platform, part: Part) -> None:
     """Start a part that nothing else waits for; what keeps it from starting is told, and tried again later."""
     from interlock.base.errors import UnreachableError
 
