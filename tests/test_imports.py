@@ -37,7 +37,7 @@ import interlock.apps.scorer, interlock.wiring.scorer
 for found in pkgutil.walk_packages(interlock.apps.scorer.__path__, "interlock.apps.scorer."):
     if not found.name.endswith("__main__"):
         importlib.import_module(found.name)
-import onnxruntime, interlock.adapters.onnx.runtime
+import onnxruntime, interlock.adapters.onnx.runtime, interlock.adapters.explainer.client
 print(json.dumps(sorted(name for name in sys.modules if "." not in name)))
 """
 

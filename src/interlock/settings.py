@@ -26,11 +26,12 @@ from interlock.base.clock import ClockOptions
 from interlock.base.errors import IntegrityError, UsageError
 from interlock.base.files import write_atomic
 from interlock.features.options import StoreOptions
+from interlock.governance.options import ExplainOptions
 from interlock.rollout.options import ControlOptions, RolloutOptions
 from interlock.serving.options import ServingOptions
 
 Purpose = Literal["live", "demo", "replay"]
-Endpoint = Literal["scoring", "control", "admin", "store"]
+Endpoint = Literal["scoring", "control", "admin", "store", "explain"]
 
 _PREFIX = "INTERLOCK_"
 
@@ -92,6 +93,11 @@ class Places:
         return self.run / "scorer.sock"
 
     @property
+    def explain_socket(self) -> Path:
+        """Where decisions are explained."""
+        return self.run / "explain.sock"
+
+    @property
     def endpoints(self) -> Path:
         """The addresses that the running processes really took."""
         return self.run / "endpoints.json"
@@ -108,6 +114,7 @@ class Settings:
     store: StoreOptions = dataclasses.field(default_factory=StoreOptions)
     rollout: RolloutOptions = dataclasses.field(default_factory=RolloutOptions)
     control: ControlOptions = dataclasses.field(default_factory=ControlOptions)
+    explain: ExplainOptions = dataclasses.field(default_factory=ExplainOptions)
     clock: ClockOptions = dataclasses.field(default_factory=ClockOptions)
 
     @property
@@ -121,6 +128,7 @@ GROUPS: Mapping[str, type] = {
     "store": StoreOptions,
     "rollout": RolloutOptions,
     "control": ControlOptions,
+    "explain": ExplainOptions,
     "clock": ClockOptions,
 }
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from interlock.base.canonical import canonical, digest_hex, digest_of
 from interlock.base.clock import NS_PER_S, ClockOptions, EdgeClock, ManualClock, rfc3339
 from interlock.base.errors import UsageError
-from interlock.base.ids import SeededIds, SystemIds, uuid7
+from interlock.base.ids import SeededIds, SystemIds, uuid7, uuid7_ns
 from interlock.base.verdict import Verdict, worst
 
 
@@ -87,3 +87,13 @@ def test_a_manual_clock_does_not_go_back() -> None:
 )
 def test_instants_are_written_in_utc_with_microseconds(ns: int, text: str) -> None:
     assert rfc3339(ns) == text
+
+
+@given(st.integers(0, 2**48 * 10**6 - 1), st.binary(min_size=10, max_size=10))
+def test_a_uuid7_tells_its_millisecond(now_ns: int, entropy: bytes) -> None:
+    assert uuid7_ns(uuid7(now_ns, entropy)) == now_ns // 10**6 * 10**6
+
+
+@pytest.mark.parametrize("text", ["", "t-1", str(uuid.UUID(int=5, version=4))])
+def test_what_is_no_uuid7_tells_no_time(text: str) -> None:
+    assert uuid7_ns(text) is None

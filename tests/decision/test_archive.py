@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from interlock.base.clock import NS_PER_S
 from interlock.base.errors import IntegrityError, UsageError
+from interlock.base.ids import SeededIds, uuid7
 from interlock.decision import sealing
 from interlock.decision.archive import Archive
 from interlock.decision.record import DecisionRecord
@@ -12,6 +14,7 @@ from interlock.trust import merkle
 
 Make = Callable[..., DecisionRecord]
 SMALL = SegmentOptions(size_bytes=16 * 1024)
+START_NS = 1_790_000_000 * NS_PER_S
 
 
 def sealed_folder(folder: Path, make_record: Make, count: int = 30) -> list[DecisionRecord]:
@@ -89,3 +92,113 @@ def test_a_segment_that_has_no_name_yet_is_not_read(tmp_path: Path, make_record:
     sealed_folder(tmp_path, make_record, count=2)
     (tmp_path / ".1-w1.open").write_bytes(make_record(9).decision_id.encode())
     assert Archive(tmp_path).find(make_record(9).decision_id) is None
+
+
+class Shift:
+    """Workers that write a segment of one record each minute, every record with its own time in its id."""
+
+    def __init__(self, folder: Path, make_record: Make) -> None:
+        self.folder, self.make, self.ids, self.now_ns = folder, make_record, SeededIds(1), START_NS
+        self.writers = {name: SegmentWriter(folder, name, lambda: self.now_ns, SMALL) for name in ("w0", "w1")}
+
+    def minute(self, worker: str, **changes: object) -> DecisionRecord:
+        """One record a minute later, in a segment of its own; the other worker's stays open."""
+        self.now_ns += 60 * NS_PER_S
+        made = self.make(
+            self.now_ns // NS_PER_S,
+            decision_id=uuid7(self.now_ns, self.ids.random(10)),
+            received_ns=self.now_ns,
+            **changes,
+        )
+        self.writers[worker].append([made])
+        self.writers[worker].roll()
+        return made
+
+    def seal(self) -> None:
+        sealing.sweep(self.folder)
+
+    def unreadable_but(self, *kept: DecisionRecord) -> None:
+        """Replace every segment that holds none of these records by a folder, which nobody can read as a file."""
+        for path in self.folder.glob("*.seg"):
+            if not any(one.decision_id.encode() in path.read_bytes() for one in kept):
+                path.unlink()
+                path.mkdir()
+
+
+@pytest.fixture
+def shift(tmp_path: Path, make_record: Make) -> Shift:
+    return Shift(tmp_path, make_record)
+
+
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_decision_is_looked_for_in_the_segments_of_its_time_first(shift: Shift, sealed: bool) -> None:
+    made = [shift.minute("w0" if n % 3 else "w1") for n in range(12)]
+    if sealed:
+        shift.seal()
+    shift.unreadable_but(*made[4:10])
+    for everywhere in (True, False):
+        found = Archive(shift.folder).find(made[6].decision_id, everywhere)
+        assert found is not None
+        assert (found.record, found.seal is not None) == (made[6], sealed)
+
+
+def test_a_bounded_lookup_of_an_unknown_decision_reads_the_segments_of_its_time_alone(shift: Shift) -> None:
+    made = [shift.minute("w0") for _ in range(12)]
+    shift.seal()
+    never = uuid7(made[6].received_ns, bytes(10))
+    assert Archive(shift.folder).find(never) is None
+    shift.unreadable_but(*made[4:10])
+    assert Archive(shift.folder).find(never, everywhere=False) is None
+    with pytest.raises(IsADirectoryError):
+        Archive(shift.folder).find(never)
+
+
+def test_a_bounded_lookup_notices_damage_where_the_record_may_have_been(shift: Shift) -> None:
+    made = [shift.minute("w0") for _ in range(12)]
+    shift.seal()
+    (path,) = [each for each in shift.folder.glob("*.seg") if made[6].decision_id.encode() in each.read_bytes()]
+    path.unlink()
+    with pytest.raises(IntegrityError, match="gone"):
+        Archive(shift.folder).find(made[6].decision_id, everywhere=False)
+
+
+def test_a_long_quiet_worker_s_open_segment_is_looked_into(shift: Shift, make_record: Make) -> None:
+    quiet = shift.writers["w1"]
+    for _ in range(5):
+        shift.minute("w0")
+    late = make_record(1, decision_id=uuid7(shift.now_ns, shift.ids.random(10)), received_ns=shift.now_ns)
+    quiet.append([late])
+    found = Archive(shift.folder).find(late.decision_id, everywhere=False)
+    assert found is not None
+    assert found.record == late
+
+
+def test_the_last_decision_on_a_transaction_is_the_one_received_last_whoever_wrote_it(
+    shift: Shift, make_record: Make
+) -> None:
+    shift.minute("w0", transaction_id="t")
+    shift.minute("w0", transaction_id="t", service="another")
+    shift.now_ns += 1
+    again = make_record(2, transaction_id="t", attempt=2, received_ns=shift.now_ns)
+    shift.writers["w1"].append([again])  # in a segment that was begun before all the others
+    for _ in range(3):
+        shift.minute("w0")
+    shift.seal()
+    archive = Archive(shift.folder)
+    found = archive.latest("fraud", "t")
+    assert found is not None
+    assert found.record == again
+    assert archive.latest("fraud", "unknown") is None
+    assert archive.latest("fraud", "t", since_ns=again.received_ns + 1) is None
+
+
+def test_old_segments_are_not_read_for_a_transaction(shift: Shift) -> None:
+    made = [shift.minute("w0", transaction_id=f"t-{n}") for n in range(12)]
+    shift.seal()
+    shift.unreadable_but(*made[7:])
+    found = Archive(shift.folder).latest("fraud", "t-9", since_ns=made[8].received_ns)
+    assert found is not None
+    assert found.record == made[9]
+    found = Archive(shift.folder).latest("fraud", "t-11")
+    assert found is not None  # found in the newest: what is older than that cannot be newer
+    assert Archive(shift.folder).latest("fraud", "t-2", since_ns=made[8].received_ns) is None

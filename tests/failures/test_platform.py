@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from interlock.apps.cli import platform as platform_command
 from interlock.base.errors import RefusedError, UnreachableError
+from interlock.base.files import listen_alone
 from interlock.settings import Settings, read_endpoints
 from interlock.wiring.platform import Part, Platform, answers, bring_down, is_up
 
@@ -102,6 +104,33 @@ def test_an_ended_part_is_noticed_and_started_again(settings: Settings) -> None:
         platform.start_part(CONTROL)
         assert platform.ended() == []
         assert answers(platform.endpoints["control"], "/health")
+
+
+def test_a_part_that_nothing_waits_for_may_end_again_and_again(settings: Settings) -> None:
+    frail = Part("explain", ("-c", "import sys; sys.exit(7)"), "explain", vital=False)
+    with running(settings) as platform:
+        platform_command.start_if_it_will(platform, frail)
+        assert answers(platform.endpoints["scoring"], "/health")
+        assert platform.pid("explain") == 0
+
+
+def test_a_unix_socket_answers_while_somebody_listens(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "explain.sock"
+    assert not answers(f"unix://{path}", "")
+    listener, lock = listen_alone(path)
+    listener.listen()
+    assert answers(f"unix://{path}", "")
+    with pytest.raises(BlockingIOError):
+        listen_alone(path)
+    listener.close()
+    os.close(lock)
+    assert not answers(f"unix://{path}", "")
+    again, lock = listen_alone(path)  # what a dead process left is replaced
+    again.listen()
+    assert answers(f"unix://{path}", "")
+    assert path.stat().st_mode & 0o077 == 0
+    again.close()
+    os.close(lock)
 
 
 def test_children_do_not_outlive_a_killed_platform(settings: Settings) -> None:

@@ -32,6 +32,7 @@ from interlock.features.options import StoreOptions
 from interlock.features.vector import assemble
 from interlock.governance.dossier import Evidence, Sources
 from interlock.governance.recompute import Events, Past, loaded
+from interlock.registry.bundle import Bundle
 from interlock.trust.event import Event
 
 FOLDER = "sha256:" + "f" * 64
@@ -79,14 +80,14 @@ class MemoryLedger:
 class World:
     """Makes decisions as the scorer does, and keeps what it keeps."""
 
-    def __init__(self, home: Path, base_events: int = 40) -> None:
+    def __init__(self, home: Path, base_events: int = 40, bundle: Bundle | None = None) -> None:
         self.home = home
         self.clock = ManualClock()
         self.ids = SeededIds(1)
         self.ledger = MemoryLedger()
         self.approved = True
         self.admission_index: int | None = None
-        self.bundle = tiny_bundle(
+        self.bundle = bundle or tiny_bundle(
             home / "bundles", lineage={"dataset": SNAPSHOT, "run_id": "run-7", "commit": "c0ffee"}
         )
         self.model = open_model(self.bundle, OnnxRuntime.from_bytes)

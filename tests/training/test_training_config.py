@@ -42,6 +42,8 @@ def test_groups_and_the_trainer_are_read() -> None:
         ("thresholds: {flag_budget: 0.2, flag_factor: 10}", "shares do not fit"),
         ("thresholds: {decline_share: 0.9}", "shares do not fit"),
         ("seed: seven", "train.yaml:6: seed"),
+        ("reasons: R01", "train.yaml:6: reasons"),
+        ("reasons: [{code: 1}]", "train.yaml:6: reasons"),
     ],
 )
 def test_a_wrong_line_is_refused_and_named(line: str, told: str) -> None:
@@ -60,3 +62,11 @@ def test_every_required_key_is_missed(name: str) -> None:
 def test_a_version_must_be_semantic() -> None:
     with pytest.raises(UsageError, match="semantic"):
         parse(PLAIN.replace("1.1.0", '"1.1"'), "train.yaml")
+
+
+def test_reason_codes_are_read_as_plain_values() -> None:
+    found = parse(PLAIN + "reasons: [{code: R01, text: Many payments, features: [card_count_1m]}]\n", "train.yaml")
+    wanted = [{"code": "R01", "text": "Many payments", "features": ["card_count_1m"]}]
+    assert found.reasons == wanted
+    assert found.to_json()["reasons"] == wanted
+    assert (parse(PLAIN, "train.yaml").reasons, found.top_reasons) == (None, 3)

@@ -1,8 +1,10 @@
 """The steps from rows to the files of a bundle, with a real trainer on a small simulated shop."""
 
+import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from interlock.adapters.duckdb.engine import DuckDbEngine
 from interlock.adapters.onnx.export import OnnxExporter
 from interlock.adapters.xgboost.trainer import XgboostTrainer
 from interlock.base.errors import RefusedError, UsageError
+from interlock.decision.reasons import Catalogue, default
 from interlock.features.definition import FRAUD
 from interlock.features.offline import Events
 from interlock.features.population import PopulationSettings, generate
@@ -175,3 +178,32 @@ def test_rows_out_of_time_order_and_columns_of_other_length_are_refused() -> Non
         replace(frame, events=back)
     with pytest.raises(UsageError, match="do not fit"):
         replace(frame, labels=frame.labels[1:])
+
+
+def test_the_bundle_has_a_catalogue_of_reasons_and_its_card_global_contributions(judged: Judged) -> None:
+    made = files(CONFIG, FRAUD, judged, ORIGIN)
+    assert Catalogue.parse(json.loads(made["explain/reasons.json"]), FRAUD.names) == default(FRAUD)
+    told = bundles.Bundle("", made).card["explanations"]
+    assert set(told["mean_abs_contribution"]) == set(FRAUD.names)
+    assert max(told["mean_abs_contribution"].values()) > 0
+    assert [row["code"] for row in told["reasons"]] == [each.code for each in default(FRAUD).meanings]
+
+
+def test_a_catalogue_of_the_configuration_takes_the_default_s_place(fresh: Workspace) -> None:
+    rows = [{"code": "R77", "text": "Many payments at once", "features": ["card_count_1m"]}]
+    config = replace(CONFIG, reasons=rows, top_reasons=1)
+    found = judge(config, shop(), FRAUD, fresh, tools(), None)
+    made = json.loads(files(config, FRAUD, found, ORIGIN)["explain/reasons.json"])
+    assert made == {"schema": 1, "top": 1, "reasons": [rows[0] | {"direction": "raises"}]}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"reasons": [{"code": "R1", "text": "x", "features": ["shoe_size"]}]}, {"top_reasons": 0}]
+)
+def test_a_catalogue_that_the_model_cannot_keep_is_refused_before_any_training(
+    fresh: Workspace, changes: dict[str, Any]
+) -> None:
+    trainer = Counting()
+    with pytest.raises(UsageError, match="catalogue of reasons"):
+        judge(replace(CONFIG, **changes), shop(), FRAUD, fresh, tools(trainer), None)
+    assert trainer.fits == 0

@@ -6,9 +6,11 @@ the old file or the new one, whole; a crash leaves at most a temporary file besi
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import os
 import secrets
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -81,6 +83,29 @@ def socket_address(path: Path) -> str:
         return str(absolute)
     folder = absolute.parent
     return f"/proc/self/fd/{_folder_handle(folder, folder.stat().st_ino)}/{absolute.name}"
+
+
+def listen_alone(path: Path) -> tuple[socket.socket, int]:
+    """A listening unix socket that only its owner may open, and the lock that says who listens there.
+
+    A socket that a dead process left is replaced. The lock (`<path>.lock`) holds until its
+    descriptor is closed, at the latest when the process ends, however it ends.
+
+    Raises:
+        BlockingIOError: a process that lives listens there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    held = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(held)
+        raise
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(socket_address(path))
+    path.chmod(0o600)
+    return listener, held
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import uuid
 from typing import Protocol
 
 from interlock.base.clock import NS_PER_MS
@@ -44,3 +45,12 @@ def uuid7(now_ns: int, entropy: bytes) -> str:
     chance = entropy.hex()
     variant = _VARIANT[chance[3]]
     return f"{milliseconds[:8]}-{milliseconds[8:]}-7{chance[:3]}-{variant}{chance[4:7]}-{chance[7:19]}"
+
+
+def uuid7_ns(text: str) -> int | None:
+    """The millisecond that a UUIDv7 states, in nanoseconds since the epoch; None for anything else."""
+    try:
+        value = uuid.UUID(text)
+    except ValueError:
+        return None
+    return (value.int >> 80) * NS_PER_MS if value.version == 7 else None

@@ -192,6 +192,11 @@ def frame(message: Request | Reply) -> bytes:
     body = _encoder.encode(message)
     if len(body) > MAX_FRAME:
         raise UsageError("an admin message is too long", "observe one service at a time")
+    return framed(body)
+
+
+def framed(body: bytes) -> bytes:
+    """A frame's body with its length before it."""
     return _LENGTH.pack(len(body)) + body
 
 
@@ -223,23 +228,27 @@ class Frames:
     """Cuts a byte stream into frame bodies.
 
     `feed` what arrived, in any pieces; it returns the bodies that are complete, in order.
+
+    Args:
+        limit: bytes that a frame's body may have.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_FRAME) -> None:
         self._buffer = bytearray()
+        self._limit = limit
 
     def feed(self, data: bytes) -> list[bytes]:
         """The complete bodies after `data` arrived.
 
         Raises:
-            UsageError: a frame announces more than `MAX_FRAME` bytes; the connection must be closed.
+            UsageError: a frame announces more than the limit; the connection must be closed.
         """
         self._buffer += data
         bodies: list[bytes] = []
         start = 0
         while len(self._buffer) - start >= _LENGTH.size:
             (length,) = _LENGTH.unpack_from(self._buffer, start)
-            if length > MAX_FRAME:
+            if length > self._limit:
                 raise UsageError("an admin frame is too long", "close the connection")
             end = start + _LENGTH.size + length
             if len(self._buffer) < end:

@@ -2,24 +2,30 @@
 
 Contract. Nothing is written. A sealed segment is believed only when its bytes have the length and
 digest its seal states; one that is not sealed yet is read up to its torn tail and says so. Files
-are searched as bytes first and decoded only where they match, so that a lookup over a hundred
-thousand decisions takes a fraction of a second.
+are searched as bytes first and decoded only where they match. A decision's id states its time and
+a segment's name when it was begun, and a worker writes one segment after the other: so a lookup
+reads the few segments of that time first, however long the history is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from interlock.base.canonical import digest_of
+from interlock.base.clock import NS_PER_S
 from interlock.base.errors import IntegrityError, UsageError
+from interlock.base.ids import uuid7_ns
 from interlock.decision import record as records
 from interlock.decision import sealing, segment
 from interlock.decision.record import DecisionRecord
 from interlock.decision.seal import Seal
 from interlock.trust import merkle
+
+SLACK_NS = 60 * NS_PER_S
+"""A record is written at most so long after it was received, and no clock was set back by more."""
 
 
 @dataclass(frozen=True)
@@ -58,23 +64,73 @@ class Archive:
         self._folder = folder
 
     @cached_property
-    def _seals(self) -> dict[str, Seal]:
-        return {each.segment: each for each in sealing.seals(self._folder)} if self._folder.is_dir() else {}
+    def _numbers(self) -> dict[str, int]:
+        return sealing.numbers(self._folder) if self._folder.is_dir() else {}
 
-    def find(self, decision_id: str) -> Found | None:
-        """The record of that decision, or None when every sealed segment is whole and none holds it.
+    @cached_property
+    def _read_seals(self) -> dict[str, Seal]:
+        return {}
+
+    def _seal(self, name: str) -> Seal | None:
+        number = self._numbers.get(name)
+        if number is None:
+            return None
+        if name not in self._read_seals:
+            self._read_seals[name] = sealing.read(self._folder, number, name)
+        return self._read_seals[name]
+
+    def find(self, decision_id: str, everywhere: bool = True) -> Found | None:
+        """The record of that decision, or None when every segment looked at is whole and none holds it.
+
+        Args:
+            decision_id: UUIDv7.
+            everywhere: False looks at the segments of the id's own time alone, which is enough unless a clock was
+                set back by more than `SLACK_NS`; it is for callers that anybody may keep busy.
 
         Raises:
             IntegrityError: a segment is not what its seal says, so that the record may have been in it.
         """
         needle = decision_id.encode()
-        for name, data in self._files():
+        known = self._known()
+        at = uuid7_ns(decision_id)
+        first = [] if at is None else self._since(known, at - SLACK_NS, at + SLACK_NS)
+        rest = sorted(set(known) - set(first)) if everywhere else []
+        for name in [*reversed(first), *rest]:
+            data = self._bytes(name)
             if needle in data:
                 for found in self._matching(name, data, [needle]):
                     if found.record.decision_id == decision_id:
                         return found
-        self._refuse_damage()
+        for name in [*first, *rest]:
+            if data := self._bytes(name):
+                self._parsed(name, data)
         return None
+
+    def latest(self, service: str, transaction_id: str, since_ns: int = 0) -> Found | None:
+        """The last record of that transaction that was received at `since_ns` or later, or None.
+
+        An id may come again once its window is over, and a retry may be written by another worker: the record
+        received last is the one that was answered last.
+
+        Raises:
+            IntegrityError: a segment that holds one is not what its seal says.
+        """
+        needle = transaction_id.encode()
+        wanted = set(names := self._since(self._known(), since_ns))
+        best: Found | None = None
+        for name in reversed(names):
+            data = self._bytes(name) if name in wanted else b""
+            if needle not in data:
+                continue
+            for found in self._matching(name, data, [needle]):
+                one = found.record
+                if (one.service, one.transaction_id) == (service, transaction_id) and one.received_ns >= max(
+                    since_ns, best.record.received_ns if best else 0
+                ):
+                    best = found
+            if best is not None:
+                wanted = set(self._since(names, best.record.received_ns - SLACK_NS))
+        return best
 
     def touching(self, tokens: Collection[str]) -> Iterator[Found]:
         """Every record whose inputs name one of these entity tokens, oldest segment first.
@@ -111,27 +167,56 @@ class Archive:
         path_hashes = merkle.inclusion_proof(payloads, found.index)
         return Inclusion(found.index, len(payloads), root, tuple(path_hashes))
 
-    def _refuse_damage(self) -> None:
-        missing = dict(self._seals)
-        for name, data in self._files():
-            self._parsed(name, data)
-            missing.pop(name, None)
-        if missing:
-            raise IntegrityError("a sealed segment is gone", "restore it: its digest is in the log")
+    def _known(self) -> list[str]:
+        """Every segment's name, ascending: of those that are there, and of those that have a seal."""
+        sealed = set(self._numbers)  # before the folder is listed: what is sealed meanwhile is listed too
+        return sorted(sealed | set(self._paths()))
+
+    def _paths(self) -> dict[str, Path]:
+        if not self._folder.is_dir():
+            return {}
+        suffixes = (segment.CLOSED_SUFFIX, segment.OPEN_SUFFIX)
+        return {segment.name_of(p): p for p in self._folder.iterdir() if p.suffix in suffixes and p.name[0] != "."}
+
+    def _since(self, names: Sequence[str], from_ns: int, to_ns: int | None = None) -> list[str]:
+        """Of ascending names, those that may hold a record received between the two times, ascending.
+
+        That is, what was begun between them, and each worker's last segment before, unless its seal says that
+        it ended earlier.
+        """
+        before: dict[str, str] = {}
+        found = []
+        for name in names:
+            begun, _, worker = name.partition("-")
+            if not begun.isdigit() or from_ns <= int(begun) <= (int(begun) if to_ns is None else to_ns):
+                found.append(name)
+            elif int(begun) < from_ns:
+                before[worker] = name
+        for name in before.values():
+            seal = self._seal(name)
+            if seal is None or seal.last_ns >= from_ns:
+                found.append(name)
+        return sorted(found)
 
     def _files(self) -> Iterator[tuple[str, bytes]]:
-        if not self._folder.is_dir():
-            return
-        suffixes = (segment.CLOSED_SUFFIX, segment.OPEN_SUFFIX)
-        names = {segment.name_of(p): p for p in self._folder.iterdir() if p.suffix in suffixes and p.name[0] != "."}
-        for name in sorted(names):
+        for name in sorted(self._paths()):
+            if data := self._bytes(name):
+                yield name, data
+
+    def _bytes(self, name: str) -> bytes:
+        closed = self._folder / f"{name}{segment.CLOSED_SUFFIX}"
+        # Its writer may close it between two looks: it is closed, or open, or closed by now.
+        for path in (closed, closed.with_suffix(segment.OPEN_SUFFIX), closed):
             try:
-                yield name, names[name].read_bytes()
-            except FileNotFoundError:  # its writer closed it after the listing
-                yield name, names[name].with_suffix(segment.CLOSED_SUFFIX).read_bytes()
+                return path.read_bytes()
+            except FileNotFoundError:
+                continue
+        if name in self._numbers:
+            raise IntegrityError("a sealed segment is gone", "restore it: its digest is in the log")
+        return b""  # it held no record, and its writer removed it
 
     def _parsed(self, name: str, data: bytes) -> segment.Segment:
-        seal = self._seals.get(name)
+        seal = self._seal(name)
         if seal is not None and (len(data), digest_of(data)) != (seal.bytes, seal.sha256):
             raise IntegrityError("a sealed segment was altered", "keep it as evidence and restore a copy")
         return segment.parse(data)
@@ -139,4 +224,4 @@ class Archive:
     def _matching(self, name: str, data: bytes, needles: list[bytes]) -> Iterator[Found]:
         for index, payload in enumerate(self._parsed(name, data).payloads):
             if any(needle in payload for needle in needles):
-                yield Found(records.decode(payload), payload, index, name, self._seals.get(name))
+                yield Found(records.decode(payload), payload, index, name, self._seal(name))

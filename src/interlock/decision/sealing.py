@@ -57,11 +57,11 @@ def sweep(folder: Path) -> Sealed:
             _adopt(path, done)
     _drop_abandoned(folder)
     with _locked(folder):
-        numbers = _numbers(folder)
+        known = numbers(folder)
         for path in sorted(folder.glob(f"*{segment.CLOSED_SUFFIX}")):
-            if segment.name_of(path) not in numbers:
-                done.seals.append(_seal(path, _next(numbers), 0))
-                numbers[segment.name_of(path)] = done.seals[-1].number
+            if segment.name_of(path) not in known:
+                done.seals.append(_seal(path, _next(known), 0))
+                known[segment.name_of(path)] = done.seals[-1].number
     return done
 
 
@@ -72,11 +72,11 @@ def seal_segment(path: Path) -> Seal:
         IntegrityError: a frame of it is damaged.
     """
     with _locked(path.parent):
-        numbers = _numbers(path.parent)
+        known = numbers(path.parent)
         name = segment.name_of(path)
-        if name in numbers:
-            return seal.decode(seal_path(path.parent, numbers[name], name).read_bytes())
-        return _seal(path, _next(numbers), 0)
+        if name in known:
+            return seal.decode(seal_path(path.parent, known[name], name).read_bytes())
+        return _seal(path, _next(known), 0)
 
 
 def seals(folder: Path, after: int = 0) -> list[Seal]:
@@ -85,13 +85,19 @@ def seals(folder: Path, after: int = 0) -> list[Seal]:
     Raises:
         IntegrityError: a seal file is damaged or does not carry its own number.
     """
-    found = []
-    for name, number in sorted(_numbers(folder).items(), key=lambda item: item[1]):
-        if number > after:
-            each = seal.decode(seal_path(folder, number, name).read_bytes())
-            if (each.number, each.segment) != (number, name):
-                raise IntegrityError("a seal file was renamed", "restore it from the log's segment.sealed")
-            found.append(each)
+    ordered = sorted(numbers(folder).items(), key=lambda item: item[1])
+    return [read(folder, number, name) for name, number in ordered if number > after]
+
+
+def read(folder: Path, number: int, name: str) -> Seal:
+    """The seal of that number and segment.
+
+    Raises:
+        IntegrityError: its file is damaged or does not carry its own number.
+    """
+    found = seal.decode(seal_path(folder, number, name).read_bytes())
+    if (found.number, found.segment) != (number, name):
+        raise IntegrityError("a seal file was renamed", "restore it from the log's segment.sealed")
     return found
 
 
@@ -158,7 +164,7 @@ def _close_orphan(path: Path, handle: int, done: Sealed) -> None:
     closed = path.with_suffix(segment.CLOSED_SUFFIX)
     path.rename(closed)
     with _locked(path.parent):
-        done.seals.append(_seal(closed, _next(_numbers(path.parent)), content.cut))
+        done.seals.append(_seal(closed, _next(numbers(path.parent)), content.cut))
 
 
 def _drop_abandoned(folder: Path) -> None:
@@ -171,7 +177,7 @@ def _drop_abandoned(folder: Path) -> None:
             continue
 
 
-def _numbers(folder: Path) -> dict[str, int]:
+def numbers(folder: Path) -> dict[str, int]:
     """Segment name → seal number, from the names of the seal files alone."""
     found: dict[str, int] = {}
     for path in folder.glob(f"*{SEAL_SUFFIX}"):
@@ -181,8 +187,8 @@ def _numbers(folder: Path) -> dict[str, int]:
     return found
 
 
-def _next(numbers: dict[str, int]) -> int:
-    return max(numbers.values(), default=0) + 1
+def _next(known: dict[str, int]) -> int:
+    return max(known.values(), default=0) + 1
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from interlock.base.verdict import Verdict, worst
 from interlock.decision import seal as seals
 from interlock.decision.archive import Archive, Found
 from interlock.decision.decide import Cuts
+from interlock.decision.record import DecisionRecord
 from interlock.registry import bundle as bundles
 from interlock.registry.bundle import Bundle
 from interlock.trust.event import Event
@@ -228,6 +229,16 @@ def _release(found: Found, ledger: Ledger, index: int | None) -> tuple[str, Evid
 
 def _bundle(found: Found, folder: Path) -> tuple[str, Evidence]:
     one, content = found.record, bundles.read(folder, found.record.bundle)
+    stated = agree(one, content)
+    return f"every file of the bundle has its digest, and is version {one.version}", {"bundle": one.bundle, **stated}
+
+
+def agree(one: DecisionRecord, content: Bundle) -> Evidence:
+    """What record and bundle both say about the model.
+
+    Raises:
+        IntegrityError: they differ, or the threshold set does not give the recorded decision.
+    """
     stated = {
         "version": content.manifest.get("version"),
         "service": content.manifest.get("service"),
@@ -240,7 +251,7 @@ def _bundle(found: Found, folder: Path) -> tuple[str, Evidence]:
         raise IntegrityError(f"the record and the bundle disagree about {wrong}", "keep both as evidence")
     if one.score is not None and Cuts.parse(content.thresholds).decide(one.score) != one.decision:
         raise IntegrityError("the threshold set gives another decision for the recorded score", "keep both as evidence")
-    return f"every file of the bundle has its digest, and is version {one.version}", {"bundle": one.bundle, **stated}
+    return stated
 
 
 def _lineage(found: Found, sources: Sources) -> tuple[str, Evidence]:

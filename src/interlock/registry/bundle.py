@@ -45,27 +45,27 @@ class Bundle:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """The serving manifest."""
-        return self._object("manifest.json")
+        return self.document("manifest.json")
 
     @cached_property
     def thresholds(self) -> dict[str, Any]:
         """The threshold set."""
-        return self._object("thresholds.json")
+        return self.document("thresholds.json")
 
     @cached_property
     def golden(self) -> dict[str, Any]:
         """Golden vectors and the scores that training recorded for them."""
-        return self._object("golden.json")
+        return self.document("golden.json")
 
     @cached_property
     def card(self) -> dict[str, Any]:
         """The model card."""
-        return self._object("card.json")
+        return self.document("card.json")
 
     @cached_property
     def lineage(self) -> dict[str, Any]:
         """Run, dataset snapshot, code and environment."""
-        return self._object("lineage.json")
+        return self.document("lineage.json")
 
     @cached_property
     def threshold_set(self) -> str:
@@ -77,7 +77,12 @@ class Bundle:
         """Digest of the model card, `sha256:` of its canonical bytes."""
         return digest_of(canonical(self.card))
 
-    def _object(self, name: str) -> dict[str, Any]:
+    def document(self, name: str) -> dict[str, Any]:
+        """The JSON object in one of the files.
+
+        Raises:
+            IntegrityError: there is no such file, or it holds none.
+        """
         try:
             found = json.loads(self.files[name])
         except (KeyError, ValueError) as error:

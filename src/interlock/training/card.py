@@ -61,7 +61,11 @@ def card(config: TrainConfig, features: FeatureSet, origin: Origin, found: Mappi
         "features": {"feature_set": features.digest, "owner": features.owner, "inputs": list(features.names)},
         "metrics": {"test": found["metrics"], "cuts": found["cuts"], "gates": found["gates"]},
         "segments": found["segments"],
-        "explanations": {"total_gain": found["importance"]},
+        "explanations": {
+            "total_gain": found["importance"],
+            "mean_abs_contribution": found["contributions"],
+            "reasons": found["reasons"]["reasons"],
+        },
         "limits": (
             "Judged on the test period alone. Labels younger than the gap were not used. "
             "Simulated or historical fraud is not next month's fraud."

@@ -12,6 +12,8 @@ trainer: {name: xgboost, rounds: 120, max_depth: 6}
 split: {train_days: 3, gap_days: 0.5, test_days: 1.5}
 thresholds: {flag_budget: 0.02}           # or {from: 1.1.0, flag_factor: 10}: same model, other cuts
 gates: {min_roc_auc: 0.75}
+reasons: [{code: R01, text: Many payments with this card, features: [card_count_1m, card_count_10m]}]
+top_reasons: 3                            # reason codes per decision; without `reasons`: a default catalogue
 ```
 Every mapping refuses keys it does not know and names those it does.
 """
@@ -118,6 +120,8 @@ class TrainConfig:
     thresholds: ThresholdChoice = ThresholdChoice()
     gates: GateChoice = GateChoice()
     trainer: Mapping[str, Any] = field(default_factory=lambda: {"name": "xgboost"})
+    reasons: list[dict[str, str | list[str]]] | None = None
+    top_reasons: int = 3
 
     def to_json(self) -> dict[str, Any]:
         """The whole configuration, defaults included."""

@@ -16,6 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from interlock.decision.contributions import Contributions
+
 Vectors = NDArray[np.float32]
 Labels = NDArray[np.bool_]
 
@@ -46,6 +48,10 @@ class Trainer(Protocol):
 
     def scores(self, fitted: Fitted, vectors: Vectors) -> NDArray[np.float32]:
         """Native probabilities, float32 [n]."""
+        ...
+
+    def contributions(self, fitted: Fitted, names: tuple[str, ...], vectors: Vectors) -> Contributions:
+        """Exact contributions of every input to the native margin."""
         ...
 
 

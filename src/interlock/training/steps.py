@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from interlock.base.canonical import canonical, digest_of, sha256_hex
 from interlock.base.errors import RefusedError, UsageError
 from interlock.base.files import write_atomic
+from interlock.decision import reasons
 from interlock.features.definition import FeatureSet
 from interlock.features.offline import Engine
 from interlock.registry.bundle import Bundle
@@ -119,7 +120,9 @@ def judge(  # long: the pipeline, a step a line
 
     Raises:
         RefusedError: a data check, the parity of the export, or a gate failed.
+        UsageError: the catalogue of reasons names what is no input.
     """
+    catalogue = _catalogue(config, features)
     tools.report("features")
     rows = work.vectors(lambda: vectors(frame, features, tools.engine))
     parts = split(frame.days, config.split)
@@ -139,6 +142,8 @@ def judge(  # long: the pipeline, a step a line
     figures = evaluate.metrics(scores, labels)
     gates = evaluate.gate(figures, config.gates)
     require(gates, "the model does not reach its gates")
+    golden = _golden(test, scores)
+    golden_rows = np.asarray(golden["vectors"], np.float32)
     groups = {name: values[parts.test] for name, values in frame.groups.items()}
     found = {
         "training_rows": len(train),
@@ -149,11 +154,13 @@ def judge(  # long: the pipeline, a step a line
         "gates": [check.to_json() for check in gates],
         "segments": evaluate.by_group(scores, labels, groups, cuts["cuts"][0]["at"]),
         "importance": native.importance,
+        "contributions": tools.trainer.contributions(native, features.names, golden_rows).importance(features.names),
+        "reasons": catalogue.to_json(),
         "parity": parity,
         "native_model": {"format": native.format, "digest": digest_of(native.model)},
         "parent": parent.digest if parent else None,
     }
-    return Judged(native, model, output, cuts, _golden(test, scores), found)
+    return Judged(native, model, output, cuts, golden, found)
 
 
 def files(config: TrainConfig, features: FeatureSet, judged: Judged, origin: Origin) -> dict[str, bytes]:
@@ -180,6 +187,7 @@ def files(config: TrainConfig, features: FeatureSet, judged: Judged, origin: Ori
     return {
         "model.onnx": judged.model,
         "explain/booster.ubj": judged.native.model,
+        reasons.FILE: canonical(judged.found["reasons"]),
         **{name: canonical(document) for name, document in documents.items()},
     }
 
@@ -187,6 +195,12 @@ def files(config: TrainConfig, features: FeatureSet, judged: Judged, origin: Ori
 def request_columns(features: FeatureSet) -> dict[str, int]:
     """Columns that the request alone decides: their distribution does not move with a history's length."""
     return {column.name: index for index, column in enumerate(features.columns) if column.op in ("input", "equals")}
+
+
+def _catalogue(config: TrainConfig, features: FeatureSet) -> reasons.Catalogue:
+    rows = reasons.default(features).to_json()["reasons"] if config.reasons is None else config.reasons
+    document = {"schema": reasons.SCHEMA, "top": config.top_reasons, "reasons": rows}
+    return reasons.Catalogue.parse(document, features.names)
 
 
 def _sampled(parts: Split, config: TrainConfig) -> NDArray[np.int64]:

@@ -70,6 +70,7 @@ TYPES = (
     "rollout.superseded",
     # decisions
     "segment.sealed",
+    "decision.explained",
 )
 _KNOWN = frozenset(TYPES)
 

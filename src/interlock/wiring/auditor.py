@@ -18,6 +18,7 @@ from interlock.trust import admission
 from interlock.trust.admission import TrustRoot
 
 if TYPE_CHECKING:
+    from interlock.decision.contributions import ExplainerFactory
     from interlock.governance.recompute import Past
 
 
@@ -80,6 +81,13 @@ def past(settings: Settings) -> Past:
     ledger = EntriesLedger.open(places.log, trust_root(settings).log.to_text())
     history = SnapshotHistory(places.tables)
     return Past(archive(settings), ledger, places.bundles, history, OnnxRuntime.from_bytes)
+
+
+def explainer() -> ExplainerFactory:
+    """What loads a bundle's native model for explanations."""
+    from interlock.adapters.xgboost.explain import XgboostExplainer
+
+    return XgboostExplainer.from_bundle
 
 
 def feature_names(settings: Settings, segments: Archive, decision: str) -> Sequence[str]:

@@ -1,9 +1,9 @@
-"""The whole platform on one machine: embedded store, scorer and controller as child processes.
+"""The whole platform on one machine: embedded store, scorer, controller and explainer as children.
 
 MUSTs: one platform per home (a lock says so); every child dies with the platform, however that
 ends (PR_SET_PDEATHSIG: start it from a thread that lives as long as the process); a child is
 ready when it answers at its published endpoint, never because time has passed. `stop` drains in
-the order controller, scorer, store, so that nothing is released while scorers leave and nothing
+the order explainer, controller, scorer, store, so that nothing is released while scorers leave and nothing
 is scored without its store. Each child's output is appended to run/<name>.log.
 
 Children run in sessions of their own: Ctrl-C reaches the platform alone, which drains them.
@@ -16,6 +16,7 @@ import fcntl
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from urllib.parse import urlsplit
 
 from interlock.adapters.valkey.launcher import Valkey
 from interlock.base.errors import RefusedError, UnreachableError
+from interlock.base.files import socket_address
 from interlock.base.guard import guarded
 from interlock.settings import Endpoint, Settings, publish_endpoint, read_endpoints
 
@@ -39,12 +41,17 @@ _ANSWER_S = 2.0
 
 @dataclass(frozen=True)
 class Part:
-    """One child process: its arguments to Python and where it says that it is up."""
+    """One child process: its arguments to Python and where it says that it is up.
+
+    `health` is a path below an HTTP endpoint; at a unix socket, that it is listened on is enough. A part that is not
+    `vital` may end again and again: it is left for a while, and nothing else stops for it.
+    """
 
     name: str
     arguments: tuple[str, ...]
     endpoint: Endpoint
-    health: str
+    health: str = ""
+    vital: bool = True
 
 
 _CLI = ("-m", "interlock.apps.cli.main")
@@ -53,6 +60,7 @@ _CLI = ("-m", "interlock.apps.cli.main")
 PARTS = (
     Part("scorer", (*_CLI, "serve"), "scoring", "/v2/health/live"),
     Part("control", (*_CLI, "control"), "control", "/healthz"),
+    Part("explain", ("-m", "interlock.apps.job.explain"), "explain", vital=False),
 )
 
 
@@ -161,10 +169,12 @@ class Platform:
 
 
 def answers(url: str | None, path: str) -> bool:
-    """Whether the HTTP endpoint at `url` answers `path` with 200."""
+    """Whether the HTTP endpoint at `url` answers `path` with 200, or somebody listens at the unix socket."""
     if url is None:
         return False
     address = urlsplit(url)
+    if address.scheme == "unix":
+        return _listened(Path(address.path))
     connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=_ANSWER_S)
     try:
         connection.request("GET", path)
@@ -173,6 +183,16 @@ def answers(url: str | None, path: str) -> bool:
         return False
     finally:
         connection.close()
+
+
+def _listened(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_ANSWER_S)
+        try:
+            connection.connect(socket_address(path))
+        except OSError:
+            return False
+    return True
 
 
 def is_up(run: Path) -> bool:

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from interlock.adapters.xgboost.explain import XgboostExplainer
 from interlock.base.errors import UsageError
+from interlock.decision.contributions import Contributions
 from interlock.training.ports import Fitted, Labels, Vectors
 
 DEFAULTS: dict[str, int | float] = {
@@ -63,3 +65,7 @@ class XgboostTrainer:
         booster = xgboost.Booster(model_file=bytearray(fitted.model))
         found: NDArray[np.float32] = booster.inplace_predict(vectors)
         return found
+
+    def contributions(self, fitted: Fitted, names: tuple[str, ...], vectors: Vectors) -> Contributions:
+        """Exact contributions of every input to the margin."""
+        return XgboostExplainer(fitted.model, names).contributions(vectors)

@@ -1,4 +1,4 @@
-"""`interlock decision show | prove | recompute ID`: one decision, read, proven and computed again.
+"""`interlock decision show | prove | recompute | explain ID`: one decision, read, proven, computed again.
 
 Exit codes: 0 it holds, 1 it does not (damaged, contradicted, not equal), 2 no such decision,
 3 not enough at hand to tell.
@@ -15,15 +15,21 @@ from interlock.apps.cli.output import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_OK, O
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_TOP = 10
+"""Contributions in the table; `--output json` has all of them."""
+
 Id = Annotated[str, typer.Argument(metavar="ID", help="The decision_id of a reply.", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    noun = typer.Typer(help="One decision: what was recorded, its proof, and its recomputation.", no_args_is_help=True)
+    noun = typer.Typer(
+        help="One decision: its record, its proof, its recomputation, its reasons.", no_args_is_help=True
+    )
     noun.command()(show)
     noun.command()(prove)
     noun.command()(recompute)
+    noun.command()(explain)
     app.add_typer(noun, name="decision")
 
 
@@ -58,6 +64,39 @@ def recompute(decision: Id, output: Output = "table") -> None:
 
     data = view.recompute(recompute_decision(decision, auditor.past(settings.load())))
     _finish(output, data)
+
+
+def explain(decision: Id, output: Output = "table") -> None:
+    """Say why: what each feature added to the score, and the reason codes (recorded in the audit log)."""
+    import contextlib
+    import getpass
+
+    from interlock import settings
+    from interlock.apps.job import explain as job
+
+    current = settings.load()
+    with contextlib.closing(job.Journal(current)) as journal:
+        data = job.assemble(current, journal).decision(decision, getpass.getuser())
+    emit(output, data, lambda: _explained(data))
+
+
+def _explained(data: dict[str, Any]) -> RenderableType:
+    from rich.console import Group
+
+    from interlock.apps.cli.output import lines
+
+    top = [each for each in data["contributions"] if each["contribution"]][:_TOP]
+    said = {name: value for name, value in data.items() if name not in ("contributions", "reasons")}
+    reasons = data["reasons"] or []
+    return Group(
+        lines(said),
+        rows(("reason", "", "log-odds"), [(each["code"], each["text"], _odds(each)) for each in reasons]),
+        rows(("feature", "value", "log-odds"), [(each["feature"], each["value"], _odds(each)) for each in top]),
+    )
+
+
+def _odds(row: dict[str, Any]) -> str:
+    return f"{row['contribution']:+.4f}"
 
 
 def _finish(output: str, data: dict[str, Any]) -> None:

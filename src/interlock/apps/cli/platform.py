@@ -11,12 +11,14 @@ from interlock.apps.cli.output import EXIT_FAILED, Output, emit, hint, note, row
 if TYPE_CHECKING:
     import threading
 
-    from interlock.wiring.platform import Platform
+    from interlock.wiring.platform import Part, Platform
 
 _RESTARTS = 5
 """So many restarts of ended parts within `_RESTART_WINDOW_S` are one too many."""
 _RESTART_WINDOW_S = 60.0
 _WATCH_S = 0.5
+_REST_S = 10.0
+"""A part that is not vital is started again after so long at the earliest."""
 
 
 def register(app: typer.Typer) -> None:
@@ -57,14 +59,31 @@ def _keep_up(platform: Platform, wanted: threading.Event) -> None:
     from interlock.base.errors import UnreachableError
 
     restarts: deque[float] = deque(maxlen=_RESTARTS)
+    tried: dict[str, float] = {}
     while not wanted.wait(_WATCH_S):
         for part in platform.ended():
             now = time.monotonic()
+            if not part.vital:
+                if now - tried.get(part.name, -_REST_S) >= _REST_S:
+                    tried[part.name] = now
+                    start_if_it_will(platform, part)
+                continue
             if len(restarts) == _RESTARTS and now - restarts[0] < _RESTART_WINDOW_S:
                 raise UnreachableError(f"the {part.name} ends again and again", f"read run/{part.name}.log")
             restarts.append(now)
             note(f"the {part.name} ended; starting it again (see run/{part.name}.log)")
             platform.start_part(part)
+
+
+def start_if_it_will(platform: Platform, part: Part) -> None:
+    """Start a part that nothing else waits for; what keeps it from starting is told, and tried again later."""
+    from interlock.base.errors import UnreachableError
+
+    note(f"the {part.name} ended; starting it again (see run/{part.name}.log)")
+    try:
+        platform.start_part(part)
+    except UnreachableError as error:
+        note(error.message)
 
 
 def down(output: Output = "table") -> None:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interlock.base.errors import InterlockError, RefusedError, UsageError
-from interlock.base.files import socket_address
+from interlock.base.files import listen_alone
 from interlock.decision import admin
 from interlock.decision.admin import Done, Frames, Installed, Loaded
 
@@ -37,8 +35,12 @@ class AdminDoor:
         Raises:
             RefusedError: a supervisor that lives listens there.
         """
-        self._lock = _lock(path.with_suffix(".lock"))
-        listener = _listen(path)
+        try:
+            listener, self._lock = listen_alone(path)
+        except BlockingIOError as error:
+            raise RefusedError(
+                "a scorer already serves this home", "stop it first, or use another INTERLOCK_HOME"
+            ) from error
         self._server = await asyncio.start_unix_server(self._talk, sock=listener)
 
     async def close(self) -> None:
@@ -106,24 +108,3 @@ class AdminDoor:
             case admin.SealNow():
                 await boss.seal()
                 return Done()
-
-
-def _lock(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(held)
-        raise RefusedError(
-            "a scorer already serves this home", "stop it first, or use another INTERLOCK_HOME"
-        ) from error
-    return held
-
-
-def _listen(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(socket_address(path))
-    path.chmod(0o600)
-    return listener

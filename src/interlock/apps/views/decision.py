@@ -1,4 +1,4 @@
-"""One decision as people and programs read it: shown, proven, computed again.
+"""One decision as people and programs read it: shown, proven, computed again, explained.
 
 Plain JSON values only. A decision holds tokens, never card numbers, and so do these.
 """
@@ -13,6 +13,7 @@ from interlock.base.clock import NS_PER_MS, rfc3339
 from interlock.decision import record as records
 from interlock.decision.archive import Archive
 from interlock.governance.dossier import Dossier, Link, find
+from interlock.governance.explain import Explanation
 from interlock.governance.recompute import Recomputation
 
 DEGRADED = {
@@ -39,8 +40,7 @@ def show(decision: str, archive: Archive, names: Sequence[str] = ()) -> dict[str
     """
     found = find(archive, decision)
     one = found.record
-    # JSON has no NaN: a value that is none is shown as null.
-    vector = [float(value) if math.isfinite(value) else None for value in one.features()]
+    vector = [_number(value) for value in one.features()]
     return {
         "decision_id": one.decision_id,
         "service": one.service,
@@ -92,6 +92,34 @@ def recompute(found: Recomputation) -> dict[str, Any]:
         "differences": _differences(found.differences),
         "links": [_link(link) for link in found.links],
     }
+
+
+def explain(found: Explanation) -> dict[str, Any]:
+    """An explanation; `reasons` is null when the model has no catalogue. Contributions are log-odds."""
+    one = found.record
+    return {
+        "decision_id": one.decision_id,
+        "transaction_id": one.transaction_id,
+        "service": one.service,
+        "model_version": one.version,
+        "bundle": one.bundle,
+        "decision": one.decision,
+        "score": found.score,
+        "margin": found.margin,
+        "base_value": found.base,
+        "reasons": None
+        if found.reasons is None
+        else [{"code": each.code, "text": each.text, "contribution": each.contribution} for each in found.reasons],
+        "contributions": [
+            {"feature": part.feature, "value": _number(part.value), "contribution": part.contribution}
+            for part in found.parts
+        ],
+    }
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN: a value that is none is shown as null."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _link(link: Link) -> dict[str, Any]:
