@@ -31,7 +31,7 @@ from interlock.rollout.options import ControlOptions, RolloutOptions
 from interlock.serving.options import ServingOptions
 
 Purpose = Literal["live", "demo", "replay"]
-Endpoint = Literal["scoring", "control", "admin", "store", "explain"]
+Endpoint = Literal["scoring", "grpc", "control", "admin", "store", "explain"]
 
 _PREFIX = "INTERLOCK_"
 

@@ -80,7 +80,7 @@ class Totals(msgspec.Struct, frozen=True):
     """A worker's plain counters since it began.
 
     Attributes:
-        responses: HTTP responses by status.
+        responses: HTTP responses by status, gRPC ones as `grpc-OK` and so on.
         latency: `<service>|<version>` to the histogram of predict requests: counts per bucket of
             `metrics.BUCKETS`, the last is +Inf.
         latency_sum: the same keys to seconds.
@@ -88,6 +88,10 @@ class Totals(msgspec.Struct, frozen=True):
         repeated: duplicates answered with the stored reply.
         unrecorded: decisions answered although they could not be written.
         store_failures: ticks in which the store did not answer.
+        shed: transactions refused because too many were waiting.
+        expired: transactions whose caller's deadline passed before their turn.
+        pinned: decisions by a version that the caller named.
+        denied: requests that the gate turned away.
     """
 
     responses: dict[str, int] = {}
@@ -97,6 +101,10 @@ class Totals(msgspec.Struct, frozen=True):
     repeated: int = 0
     unrecorded: int = 0
     store_failures: int = 0
+    shed: int = 0
+    expired: int = 0
+    pinned: int = 0
+    denied: int = 0
 
 
 class Report(msgspec.Struct, frozen=True, tag="report"):

@@ -16,7 +16,8 @@ from interlock.decision.counts import ArmCounts
 from interlock.serving.messages import Totals
 
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-_PLAIN = ("held", "repeated", "unrecorded", "store_failures")
+_PLAIN = ("held", "repeated", "unrecorded", "store_failures", "shed", "expired", "pinned", "denied")
+_GRPC = "grpc-"
 
 
 class Counted(Protocol):
@@ -82,12 +83,14 @@ def render(arms: Arms, totals: Totals, gauges: Mapping[str, float]) -> str:
         ("slow", counts.SLOW),
     ):
         _counter(lines, f"interlock_{label}_total", f"Transactions counted as {label}, by arm.", arms, column)
-    lines.append("# HELP interlock_http_responses_total HTTP responses by status.")
-    lines.append("# TYPE interlock_http_responses_total counter")
-    lines += [
-        f'interlock_http_responses_total{{status="{status}"}} {number}'
-        for status, number in sorted(totals.responses.items())
-    ]
+    for kind, label in (("http", "status"), ("grpc", "code")):
+        lines.append(f"# HELP interlock_{kind}_responses_total {kind} responses by {label}.")
+        lines.append(f"# TYPE interlock_{kind}_responses_total counter")
+        lines += [
+            f'interlock_{kind}_responses_total{{{label}="{name.removeprefix(_GRPC)}"}} {number}'
+            for name, number in sorted(totals.responses.items())
+            if name.startswith(_GRPC) == (kind == "grpc")
+        ]
     for label in _PLAIN:
         _plain(lines, f"interlock_{label}_total", "counter", getattr(totals, label))
     for label, value in gauges.items():

@@ -13,6 +13,8 @@ class ServingOptions:
     Attributes:
         host: address of the scoring listener.
         port: its port; 0 lets the system choose (the real one is in `run/endpoints.json`).
+        grpc: whether there is a gRPC door.
+        grpc_port: its port; None: the one after `port`, or any where that is 0.
         workers: scoring processes on the one listener.
         backlog: connections the kernel may queue for the listener.
         max_connections: open connections per worker; beyond it new ones wait in the backlog.
@@ -28,6 +30,7 @@ class ServingOptions:
         queue: transactions waiting for a tick, per worker and service (then 429).
         deadline_ms: per model call while a rollout is unsettled; then the champion answers.
         hang_s: a model call longer than this makes the worker ask to be replaced.
+        max_wait_s: longest time that a caller may give a request to wait for its turn.
         held_s: how long a duplicate waits for the attempt that holds its transaction (then 503).
         report_ms: how often a worker reports its counts to the supervisor.
         silence_s: a worker that has not reported for so long is killed and replaced.
@@ -54,6 +57,8 @@ class ServingOptions:
 
     host: str = "127.0.0.1"
     port: int = 8080
+    grpc: bool = True
+    grpc_port: int | None = None
     workers: int = 2
     backlog: int = 2_048
     max_connections: int = 4_096
@@ -69,6 +74,7 @@ class ServingOptions:
     queue: int = 4_096
     deadline_ms: int = 50
     hang_s: float = 2.0
+    max_wait_s: float = 60.0
     held_s: float = 2.0
     report_ms: int = 250
     silence_s: float = 7.0

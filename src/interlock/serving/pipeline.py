@@ -15,7 +15,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from interlock.base.clock import NS_PER_MS, NS_PER_S, Clock, EdgeClock
@@ -123,6 +123,9 @@ class Tallies:
     shed: int = 0
     expired: int = 0
     pinned: int = 0
+
+
+TALLIES = tuple(field.name for field in fields(Tallies))
 
 
 class Pipeline:

@@ -93,7 +93,7 @@ class Crew:
         self._numbers = itertools.count(1)
         self._names = itertools.count(1)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._handles: tuple[socket.socket, int] | None = None
+        self._handles: tuple[socket.socket, socket.socket | None, int] | None = None
         self._stopping = False
         self._replacing = asyncio.Lock()
         # Twice the drain: once to hand over, once for what was not taken.
@@ -105,9 +105,9 @@ class Crew:
         """The workers that take requests."""
         return [member for member in self.members.values() if member.serving]
 
-    async def start(self, listener: socket.socket, fence: int) -> None:
+    async def start(self, listener: socket.socket, grpc: socket.socket | None, fence: int) -> None:
         """Start as many workers as there should be."""
-        self._handles = listener, fence
+        self._handles = listener, grpc, fence
         for _ in range(self._options.workers):
             self._go(self._spawn())
 
@@ -228,7 +228,7 @@ class Crew:
         await asyncio.sleep(pause_s)
         if self._stopping or self._handles is None:
             return
-        listener, fence = self._handles
+        listener, grpc, fence = self._handles
         ours, theirs = socket.socketpair()
         line, estate = handover.pair()
         name = f"{os.getpid()}-{next(self._names)}"
@@ -241,6 +241,9 @@ class Crew:
             "parent": os.getpid(),
         }
         inherited = [listener.fileno(), theirs.fileno(), line.fileno(), fence]
+        if grpc is not None:
+            arguments["grpc"] = grpc.fileno()
+            inherited.append(grpc.fileno())
         if predecessor is not None and predecessor.estate is not None:
             arguments["estate"] = predecessor.estate.fileno()
             inherited.append(predecessor.estate.fileno())

@@ -6,32 +6,32 @@ or 405. A refusal is the protocol's error object and never says what the caller 
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol
 
+from interlock.apps.scorer.content import HEADER_LENGTH, OCTETS, Terms, content, header_length, refuse, terms_of
 from interlock.apps.scorer.desk import Desk, House
 from interlock.apps.scorer.exchange import Exchange
+from interlock.apps.scorer.gate import Gate
 from interlock.apps.scorer.ports import Caller
-from interlock.base.errors import UsageError
+from interlock.base.errors import RefusedError, UnreachableError, UsageError
 from interlock.serving.options import ServingOptions
 from interlock.serving.pipeline import Call
 from interlock.serving.tick import Unanswered
-from interlock.serving.wire import oip, openapi, v1, v2
+from interlock.serving.wire import explain, oip, openapi, v1, v2
 
-ANONYMOUS = "anonymous"
-_HEADER_LENGTH = b"inference-header-content-length"
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
-_TRACE = b"traceparent"
 
 _VERSION = version("interlock")
-OCTETS = b"application/octet-stream"
+_log = logging.getLogger(__name__)
 
 Plan = Callable[[Exchange], None]
-_Make = Callable[["Doors", Exchange, re.Match[str]], Plan]
 
 
 class _Predict(Call):
@@ -39,8 +39,8 @@ class _Predict(Call):
 
     __slots__ = ("_exchange", "_service")
 
-    def __init__(self, exchange: Exchange, service: str) -> None:
-        super().__init__()
+    def __init__(self, exchange: Exchange, service: str, caller: Caller) -> None:
+        super().__init__(deadline_ns=caller.deadline_ns, urgent=caller.priority == 0)
         self._exchange = exchange
         self._service = service
 
@@ -55,161 +55,241 @@ class _Predict(Call):
             exchange.answer(v1.reply(outcome))
 
 
-class Doors:
-    """Routes exchanges to what answers them."""
+class Explains(Protocol):
+    """What explains recorded decisions; `adapters.explainer.client.ExplainClient`."""
 
-    def __init__(self, house: House, desk: Desk, options: ServingOptions) -> None:
+    async def explain(
+        self,
+        service: str,
+        *,
+        decisions: Sequence[str] = (),
+        transactions: Sequence[str] = (),
+        actor: str,
+        roles: Collection[str],
+        trace_id: str = "",
+    ) -> bytes:
+        """The JSON text of the explanations."""
+        ...
+
+
+class Doors:
+    """Routes exchanges to what answers them.
+
+    Args:
+        house: the worker behind them.
+        desk: takes requests.
+        gate: tells callers apart, and lets them in or not.
+        options: bounds.
+        explains: the process that explains, or None: nobody does here.
+    """
+
+    def __init__(
+        self, house: House, desk: Desk, gate: Gate, options: ServingOptions, explains: Explains | None = None
+    ) -> None:
         self._house = house
         self._desk = desk
+        self._gate = gate
         self._options = options
-        self._caller = Caller(ANONYMOUS)
+        self._explains = explains
+        self._waiting: set[asyncio.Task[None]] = set()
 
     def handle(self, exchange: Exchange) -> None:
         """Answer one exchange, now or later; what its head alone decides is decided once per head."""
         head = exchange.head
         if head.plan is None:
             head.plan = self._plan(exchange)
-        head.plan(exchange)
+        try:
+            head.plan(exchange)
+        except (UsageError, Unanswered) as why:
+            refuse(exchange, why)
 
     def _plan(self, exchange: Exchange) -> Plan:
         path, method = exchange.head.path, exchange.head.method
-        for pattern, wanted, make in _ROUTES:
-            if (found := pattern.fullmatch(path)) is not None:
-                if method in wanted:
-                    return make(self, exchange, found)
-                allowed = ", ".join(wanted).encode()
-                return _refusal(405, f"this takes {wanted[0]}", b"allow: %b\r\n" % allowed)
+        for route in _ROUTES:
+            if (found := route.path.fullmatch(path)) is None:
+                continue
+            if method not in route.methods:
+                allowed = ", ".join(route.methods).encode()
+                return _refusal(405, f"this takes {route.methods[0]}", b"allow: %b\r\n" % allowed)
+            if route.body and (wrong := _wrong_body(exchange)) is not None:
+                return wrong
+            try:
+                terms = terms_of(exchange.head.headers, self._options.max_wait_s)
+            except UsageError as error:
+                return _refusal(400, str(error))
+            names = found.groupdict("")
+            return lambda asked: route.answer(
+                self, asked, self._admit(asked, route.action, names.get("service", ""), terms), **names
+            )
         return _refusal(404, "no such page")
 
-    def _predict(self, service: str, exchange: Exchange) -> None:
-        try:
-            body = _content(exchange, self._options.max_body_bytes)
-            self._desk.predict(service, body, self._of(exchange), _Predict(exchange, service))
-        except (UsageError, Unanswered) as why:
-            _refuse(exchange, why)
+    def _admit(self, exchange: Exchange, action: str, service: str, terms: Terms) -> Caller:
+        """Who asks, if they may; every word of it is looked at again with every request."""
+        if not action:
+            return _ANYONE
+        principal = self._gate.identify(exchange.head.headers, exchange.certificate)
+        self._gate.check(principal, action, service)
+        deadline = exchange.started_ns + terms.timeout_ns if terms.timeout_ns else 0
+        may = partial(self._gate.check, principal)
+        return Caller(principal.name, principal.roles, terms.priority, deadline, terms.trace_id, may)
 
-    def _infer(self, service: str, version: str, exchange: Exchange) -> None:
+    def _predict(self, exchange: Exchange, caller: Caller, service: str) -> None:
+        body = content(exchange, self._options.max_body_bytes)
+        self._desk.predict(service, body, caller, _Predict(exchange, service, caller))
+
+    def _infer(self, exchange: Exchange, caller: Caller, service: str, version: str) -> None:
         def done(outcome: oip.InferResponse | Unanswered) -> None:
-            if isinstance(outcome, Unanswered):
-                _refuse(exchange, outcome)
-                return
-            exchange.label = f"{outcome.model}|{outcome.version}"
             try:
+                if isinstance(outcome, Unanswered):
+                    raise outcome
+                exchange.label = f"{outcome.model}|{outcome.version}"
                 body, length = v2.encode(outcome, request)
-            except UsageError as error:
-                _refuse(exchange, error)
+            except (UsageError, Unanswered) as why:
+                refuse(exchange, why)
                 return
             if length is None:
                 exchange.answer(body)
             else:
-                exchange.respond(200, body, OCTETS, b"%b: %d\r\n" % (_HEADER_LENGTH, length))
+                exchange.respond(200, body, OCTETS, b"%b: %d\r\n" % (HEADER_LENGTH, length))
 
+        body = content(exchange, self._options.max_body_bytes)
+        request = v2.decode(body, header_length(exchange), service, version)
+        self._desk.infer(request, caller, done)
+
+    def _explain(self, exchange: Exchange, caller: Caller, service: str) -> None:
+        if self._explains is None:
+            raise Unanswered(503, "nothing explains decisions here", 0)
+        self._desk.pipeline(service)
+        body = content(exchange, self._options.max_body_bytes)
+        asked = explain.decode(body, self._desk.features.currencies, self._options.max_instances)
+        task = asyncio.get_running_loop().create_task(self._explained(self._explains, exchange, caller, service, asked))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _explained(  # long: what is asked, by whom, for what
+        self, explains: Explains, exchange: Exchange, caller: Caller, service: str, asked: explain.Asked
+    ) -> None:
         try:
-            body = _content(exchange, self._options.max_body_bytes)
-            request = v2.decode(body, _header_length(exchange), service, version)
-            self._desk.infer(request, self._of(exchange), done)
-        except (UsageError, Unanswered) as why:
-            _refuse(exchange, why)
+            body = await explains.explain(
+                service,
+                decisions=asked.decisions,
+                transactions=asked.transactions,
+                actor=caller.principal,
+                roles=caller.roles,
+                trace_id=caller.trace_id,
+            )
+        except UsageError as error:
+            refuse(exchange, error)
+        except RefusedError as error:
+            exchange.refuse(403, str(error))
+        except UnreachableError as error:
+            exchange.refuse(503, str(error), 1)
+        except Exception:  # also a record that is not of one piece: the auditor's tools say more
+            _log.exception("decisions could not be explained")
+            exchange.refuse(500, "internal error")
+        else:
+            exchange.answer(body)
 
-    def _ask(self, answer: Callable[[], bytes], exchange: Exchange) -> None:
-        try:
-            exchange.respond(200, answer())
-        except Unanswered as why:
-            _refuse(exchange, why)
+    def _index(self, exchange: Exchange, caller: Caller) -> None:
+        exchange.respond(200, v1.describe(self._desk.repository_index()))
 
-    def _repository(self, change: Callable[..., None], service: str, exchange: Exchange) -> None:
-        def done(failure: Unanswered | None) -> None:
-            if failure is None:
-                exchange.respond(200, b"{}")
-            else:
-                _refuse(exchange, failure)
+    def _load(self, exchange: Exchange, caller: Caller, service: str) -> None:
+        self._desk.repository_load(service, caller, partial(_changed, exchange))
 
-        try:
-            change(service, self._of(exchange), done)
-        except Unanswered as why:
-            _refuse(exchange, why)
+    def _unload(self, exchange: Exchange, caller: Caller, service: str) -> None:
+        self._desk.repository_unload(service, caller, partial(_changed, exchange))
 
-    def _model_ready(self, service: str, version: str) -> bytes:
+    def _model_ready(self, exchange: Exchange, caller: Caller, service: str, version: str) -> None:
         if not self._desk.model_ready(service, version):
             raise Unanswered(503, "not ready", 1)
-        return v2.model_ready(service, True)
+        exchange.respond(200, v2.model_ready(service, True))
 
-    def _server_ready(self) -> bytes:
+    def _ready(self, exchange: Exchange, caller: Caller) -> None:
         if not self._house.ready():
             raise Unanswered(503, "not ready", 1)
-        return v2.ready(True)
+        exchange.respond(200, v2.ready(True))
 
-    def _document(self) -> bytes:
-        return v1.describe(openapi.document(self._desk.services(), self._options))
+    def _model(self, exchange: Exchange, caller: Caller, service: str, version: str) -> None:
+        exchange.respond(200, v1.describe(self._desk.describe(service, version)))
 
-    def _v1_model(self, service: str) -> bytes:
-        return v1.describe({"name": service, "ready": self._desk.model_ready(service, "")})
+    def _models(self, exchange: Exchange, caller: Caller) -> None:
+        # V1 and V2 list the same names in the same object.
+        exchange.respond(200, v2.models(self._desk.services()))
 
-    def _of(self, exchange: Exchange) -> Caller:
-        trace = exchange.head.headers.get(_TRACE)
-        return Caller(ANONYMOUS, trace_id=_trace(trace)) if trace else self._caller
+    def _v1_model(self, exchange: Exchange, caller: Caller, service: str) -> None:
+        exchange.respond(200, v1.describe({"name": service, "ready": self._desk.model_ready(service, "")}))
 
-    def _metrics(self, exchange: Exchange) -> None:
+    def _document(self, exchange: Exchange, caller: Caller) -> None:
+        exchange.respond(200, v1.describe(openapi.document(self._desk.services(), self._options)))
+
+    def _metrics(self, exchange: Exchange, caller: Caller) -> None:
         self._house.metrics(lambda text: exchange.respond(200, text.encode(), _TEXT))
 
 
-def _wants(make: Callable[..., Plan]) -> _Make:
-    """A plan for a request with a body, unless the head announces one that nobody reads."""
-    return lambda doors, exchange, found: _wrong_body(exchange) or make(doors, found)
+_ANYONE = Caller("")
 
 
-def _tells(answer: Callable[..., bytes]) -> _Make:
-    return lambda doors, exchange, found: partial(doors._ask, lambda: answer(doors, **found.groupdict("")))
+@dataclass(frozen=True)
+class _Route:
+    """What answers a path.
+
+    Attributes:
+        path: the whole of it; groups `service` and `version`.
+        methods: the first one is what it is for.
+        action: of `trust.grants`; empty: anybody may, since probes carry no credentials.
+        answer: takes the doors, the exchange, the caller and the groups.
+        body: whether a body is read.
+    """
+
+    path: re.Pattern[str]
+    methods: tuple[str, ...]
+    action: str
+    answer: Callable[..., None]
+    body: bool = False
 
 
 _GET, _POST = ("GET", "HEAD"), ("POST",)
-_MODEL = r"(?P<service>[^/:]+)"
-_V1 = rf"/v1/models/{_MODEL}"
-_V2 = rf"/v2/models/{_MODEL}(?:/versions/(?P<version>[^/]+))?"
-_ROUTES: tuple[tuple[re.Pattern[str], tuple[str, ...], _Make], ...] = tuple(
-    (re.compile(pattern), methods, make)
-    for pattern, methods, make in (
-        (rf"{_V1}:predict", _POST, _wants(lambda doors, found: partial(doors._predict, found["service"]))),
+_MODEL = r"/(?P<service>[^/:]+)"
+_V2 = rf"/v2/models{_MODEL}(?:/versions/(?P<version>[^/]+))?"
+_ROUTES = tuple(
+    _Route(re.compile(path), methods, action, answer, body)
+    for path, methods, action, answer, body in (
+        (rf"/v1/models{_MODEL}:predict", _POST, "predict", Doors._predict, True),
+        (rf"{_V2}/infer", _POST, "infer", Doors._infer, True),
+        (rf"/v1/models{_MODEL}:explain", _POST, "explain", Doors._explain, True),
+        ("/", _GET, "", lambda doors, exchange, caller: exchange.respond(200, b'{"status":"alive"}'), False),
+        ("/v2/health/live", _GET, "", lambda doors, exchange, caller: exchange.respond(200, v2.live(True)), False),
+        ("/v2/health/ready", _GET, "", Doors._ready, False),
+        ("/metrics", _GET, "metrics", Doors._metrics, False),
+        ("/openapi.json", _GET, "", Doors._document, False),
+        ("/v1/models", _GET, "models", Doors._models, False),
+        (rf"/v1/models{_MODEL}", _GET, "models", Doors._v1_model, False),
         (
-            rf"{_V2}/infer",
-            _POST,
-            _wants(lambda doors, found: partial(doors._infer, found["service"], found["version"] or "")),
+            "/v2/?",
+            _GET,
+            "",
+            lambda doors, exchange, caller: exchange.respond(200, v2.server_metadata(_VERSION)),
+            False,
         ),
-        ("/", _GET, _tells(lambda doors: b'{"status":"alive"}')),
-        ("/v2/health/live", _GET, _tells(lambda doors: v2.live(True))),
-        ("/v2/health/ready", _GET, _tells(Doors._server_ready)),
-        ("/metrics", _GET, lambda doors, exchange, found: doors._metrics),
-        ("/openapi.json", _GET, _tells(Doors._document)),
-        ("/v1/models", _GET, _tells(lambda doors: v1.describe({"models": doors._desk.services()}))),
-        (_V1, _GET, _tells(Doors._v1_model)),
-        ("/v2/?", _GET, _tells(lambda doors: v2.server_metadata(_VERSION))),
-        ("/v2/models", _GET, _tells(lambda doors: v2.models(doors._desk.services()))),
-        (_V2, _GET, _tells(lambda doors, service, version: v1.describe(doors._desk.describe(service, version)))),
-        (rf"{_V2}/ready", _GET, _tells(Doors._model_ready)),
-        ("/v2/repository/index", _POST, _tells(lambda doors: v1.describe(doors._desk.repository_index()))),
-        (
-            rf"/v2/repository/models/{_MODEL}/load",
-            _POST,
-            lambda doors, exchange, found: partial(doors._repository, doors._desk.repository_load, found["service"]),
-        ),
-        (
-            rf"/v2/repository/models/{_MODEL}/unload",
-            _POST,
-            lambda doors, exchange, found: partial(doors._repository, doors._desk.repository_unload, found["service"]),
-        ),
+        ("/v2/models", _GET, "models", Doors._models, False),
+        (_V2, _GET, "models", Doors._model, False),
+        (rf"{_V2}/ready", _GET, "models", Doors._model_ready, False),
+        ("/v2/repository/index", _POST, "repository.index", Doors._index, True),
+        (rf"/v2/repository/models{_MODEL}/load", _POST, "repository.load", Doors._load, True),
+        (rf"/v2/repository/models{_MODEL}/unload", _POST, "repository.unload", Doors._unload, True),
     )
 )
 
 
+def _changed(exchange: Exchange, failure: Unanswered | None) -> None:
+    if failure is None:
+        exchange.respond(200, b"{}")
+    else:
+        refuse(exchange, failure)
+
+
 def _refusal(status: int, message: str, extra: bytes = b"") -> Plan:
     return lambda exchange: exchange.refuse(status, message, extra=extra)
-
-
-def _refuse(exchange: Exchange, why: UsageError | Unanswered) -> None:
-    if isinstance(why, UsageError):
-        exchange.refuse(400, str(why))
-    else:
-        exchange.refuse(why.status, why.message, why.retry_s)
 
 
 def _wrong_body(exchange: Exchange) -> Plan | None:
@@ -222,42 +302,3 @@ def _wrong_body(exchange: Exchange) -> Plan | None:
     if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"identity", b"gzip", b"deflate"):
         return _refusal(415, "send the body as it is, or with gzip")
     return None
-
-
-def _content(exchange: Exchange, most: int) -> bytes:
-    """The body after its content coding, which may not grow beyond what a plain one may have.
-
-    Raises:
-        UsageError: it is not what the coding says.
-        Unanswered: it is too long (413).
-    """
-    coding = exchange.head.headers.get(b"content-encoding")
-    if coding is None or coding.strip().lower() == b"identity":
-        return exchange.body
-    unpack = zlib.decompressobj(wbits=47)  # gzip or zlib, as its header says
-    try:
-        plain = unpack.decompress(exchange.body, most + 1)
-    except zlib.error:
-        raise UsageError("the body is not what its content encoding says", "send it plain, or with gzip") from None
-    if len(plain) > most:
-        raise Unanswered(413, "the body is too long", 0)
-    if not unpack.eof or unpack.unused_data:
-        raise UsageError("the body is not what its content encoding says", "send it plain, or with gzip")
-    return plain
-
-
-def _header_length(exchange: Exchange) -> int | None:
-    text = exchange.head.headers.get(_HEADER_LENGTH)
-    if text is None:
-        return None
-    if not text.isdigit() or len(text) > 10:
-        raise UsageError("the inference header's length is not a number", "send the length of the JSON in bytes")
-    return int(text)
-
-
-def _trace(header: bytes) -> str:
-    """The trace id of a W3C traceparent, or nothing."""
-    parts = header.split(b"-")
-    if len(parts) != 4 or len(parts[1]) != 32 or any(c not in b"0123456789abcdef" for c in parts[1]):
-        return ""
-    return parts[1].decode()

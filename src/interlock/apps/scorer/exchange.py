@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -60,9 +60,9 @@ class Exchange:
         """(head without its last line, body): whether it closes is known when it goes out."""
 
     @property
-    def transport(self) -> asyncio.Transport:
-        """The connection's transport, for what TLS knows about the peer."""
-        return self._connection.transport
+    def certificate(self) -> Mapping[str, Any] | None:
+        """The verified certificate of the client, as `getpeercert()` gives it; None: it has none."""
+        return self._connection.certificate
 
     def answer(self, body: bytes) -> None:
         """Answer 200 with JSON: the usual case, kept short."""

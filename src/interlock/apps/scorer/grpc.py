@@ -14,10 +14,13 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
+
+import msgspec
 
 from interlock.apps.scorer.calls import Call, Shared
 from interlock.apps.scorer.http2 import Connection
@@ -76,14 +79,15 @@ class GrpcDoor:
         self._sweeping: asyncio.TimerHandle | None = None
         self._empty = asyncio.Event()
 
-    async def start(self, listener: socket.socket) -> None:
-        """Begin to accept on the inherited listener, which must not block."""
+    async def start(self, listener: socket.socket, tls: Callable[[], ssl.SSLContext | None] = lambda: None) -> None:
+        """Begin to accept on the inherited listener, which must not block; `tls` gives the context of now."""
         shared = self._shared
         self._listening = Listening(
             listener,
             lambda: Connection(shared),
             lambda: len(shared.connections),
             shared.options.max_connections,
+            tls,
         )
         self._listening.watch()
         self._sweep()
@@ -149,10 +153,11 @@ class GrpcDoor:
         trace = wire.trace_id(call.headers.get("traceparent", ""))
         if not trace and not call.deadline_ns:
             return caller
-        return replace(caller, trace_id=trace, deadline_ns=call.deadline_ns)
+        return msgspec.structs.replace(caller, trace_id=trace, deadline_ns=call.deadline_ns)
 
     def _infer(self, call: Call, body: bytes, caller: Caller) -> None:
         request, raw = wire.decode(body)
+        caller.may("infer", request.model, 1)
 
         def done(outcome: oip.InferResponse | Unanswered) -> None:
             try:
@@ -172,23 +177,28 @@ class GrpcDoor:
         _reply(call, "ServerReady", ready=self._scoring.ready())
 
     def _model_ready(self, call: Call, message: Any, caller: Caller) -> None:
+        caller.may("models", message.name, 1)
         _reply(call, "ModelReady", ready=self._scoring.model_ready(message.name, message.version))
 
     def _server(self, call: Call, message: Any, caller: Caller) -> None:
         _reply(call, "ServerMetadata", name="interlock", version=_VERSION, extensions=EXTENSIONS)
 
     def _model(self, call: Call, message: Any, caller: Caller) -> None:
+        caller.may("models", message.name, 1)
         call.answer(wire.model_metadata(self._scoring.describe(message.name, message.version)))
 
     def _index(self, call: Call, message: Any, caller: Caller) -> None:
+        caller.may("repository.index", "", 1)
         call.answer(wire.repository_index(self._scoring.repository_index(), message.ready))
 
     def _load(self, call: Call, message: Any, caller: Caller) -> None:
         name = wire.named(message)
+        caller.may("repository.load", name, 1)
         self._scoring.repository_load(name, caller, _changed(call, "RepositoryModelLoad", name, "isLoaded"))
 
     def _unload(self, call: Call, message: Any, caller: Caller) -> None:
         name = wire.named(message)
+        caller.may("repository.unload", name, 1)
         self._scoring.repository_unload(name, caller, _changed(call, "RepositoryModelUnload", name, "isUnloaded"))
 
     def _health(self, call: Call, message: Any, caller: Caller) -> None:

@@ -23,8 +23,9 @@ import asyncio
 import contextlib
 import logging
 import socket
+import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from typing import Any, cast
 
@@ -68,10 +69,10 @@ class Server:
         self._empty = asyncio.Event()
         self._tell_time()
 
-    async def serve(self, listener: socket.socket) -> None:
-        """Begin to accept on the inherited listener, which must not block."""
+    async def serve(self, listener: socket.socket, tls: Callable[[], ssl.SSLContext | None] = lambda: None) -> None:
+        """Begin to accept on the inherited listener, which must not block; `tls` gives the context of now."""
         most = self.options.max_connections
-        self._listening = Listening(listener, lambda: Connection(self), lambda: len(self.connections), most)
+        self._listening = Listening(listener, lambda: Connection(self), lambda: len(self.connections), most, tls)
         self._listening.watch()
 
     def inherit(self, estate: socket.socket) -> None:
@@ -173,11 +174,8 @@ class Connection(asyncio.Protocol):
         self._unread = False
         self._held = b""
         self._deadline_ns = 0
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        """What it writes to."""
-        return self._transport
+        self.certificate: Mapping[str, Any] | None = None
+        """The client's, once TLS has verified it."""
 
     @property
     def quiet(self) -> bool:
@@ -187,6 +185,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client came."""
         self._transport = cast("asyncio.Transport", transport)
+        tls = transport.get_extra_info("ssl_object")
+        self.certificate = tls.getpeercert() if tls is not None else None
         self.server.connections.add(self)
         self._wait(self.server.options.idle_timeout_s)
 

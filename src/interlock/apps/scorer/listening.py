@@ -11,10 +11,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import ssl
 from collections.abc import Callable
 from typing import Any
 
+from interlock.base.errors import UnreachableError
+from interlock.serving.options import ServingOptions
+
 _log = logging.getLogger(__name__)
+_HANDSHAKE_S = 10.0
 _NO_ROOM_S = 0.5
 """Pause after the system had no descriptor or memory for a new connection."""
 
@@ -27,6 +32,7 @@ class Listening:
         protocol: makes the protocol of a new connection.
         connections: how many are open.
         most: how many may be.
+        tls: gives the context for a new connection; None: plaintext.
     """
 
     def __init__(
@@ -35,11 +41,13 @@ class Listening:
         protocol: Callable[[], asyncio.Protocol],
         connections: Callable[[], int],
         most: int,
+        tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     ) -> None:
         self._listener = listener
         self._protocol = protocol
         self._connections = connections
         self._most = most
+        self._tls = tls
         self._watching = False
         self._ended = False
         self._arriving: set[asyncio.Task[Any]] = set()
@@ -102,6 +110,46 @@ class Listening:
 
     async def _welcome(self, accepted: socket.socket) -> None:
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, accepted)
+            loop, context = asyncio.get_running_loop(), self._tls()
+            if context is None:
+                await loop.connect_accepted_socket(self._protocol, accepted)
+            else:
+                await loop.connect_accepted_socket(
+                    self._protocol, accepted, ssl=context, ssl_handshake_timeout=_HANDSHAKE_S
+                )
         except OSError:
             accepted.close()
+
+
+def doorways(options: ServingOptions) -> tuple[socket.socket, socket.socket | None]:
+    """The listeners that a supervisor opens for its workers: HTTP, and gRPC if there is one.
+
+    Raises:
+        UnreachableError: a port is taken.
+    """
+    listener = _listen(options.host, options.port, options.backlog)
+    if not options.grpc:
+        return listener, None
+    port = options.grpc_port
+    if port is None:
+        port = options.port + 1 if options.port else 0
+    try:
+        return listener, _listen(options.host, port, options.backlog)
+    except UnreachableError:
+        listener.close()
+        raise
+
+
+def _listen(host: str, port: int, backlog: int) -> socket.socket:
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UnreachableError(
+            f"port {port} cannot be opened", "choose another: scoring.port, scoring.grpc_port (0: any)"
+        ) from error
+    listener.listen(backlog)
+    listener.setblocking(False)
+    return listener

@@ -8,8 +8,9 @@ be empty: whatever serves now.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
+
+import msgspec
 
 from interlock.serving.tick import Unanswered
 from interlock.serving.wire import oip
@@ -19,8 +20,11 @@ Changed = Callable[[Unanswered | None], None]
 """Told once, on the same loop: None, or why the repository did not change."""
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+def _anything(action: str, service: str, cost: int) -> None:
+    """What a caller may do behind a door without a gate."""
+
+
+class Caller(msgspec.Struct, frozen=True):
     """Who asks, and how urgently.
 
     Attributes:
@@ -29,6 +33,8 @@ class Caller:
         priority: 0 real-time, 1 batch work.
         deadline_ns: monotonic time after which nobody waits any more; 0: none.
         trace_id: W3C trace id in hexadecimal, or empty.
+        may: raises Unanswered (401, 403, 429) unless an action of `trust.grants` is allowed for a service;
+            it takes so many tokens of the caller's rate.
     """
 
     principal: str
@@ -36,6 +42,7 @@ class Caller:
     priority: int = 0
     deadline_ns: int = 0
     trace_id: str = ""
+    may: Callable[[str, str, int], None] = _anything
 
 
 class Scoring(Protocol):

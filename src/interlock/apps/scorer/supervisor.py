@@ -14,7 +14,6 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -85,11 +84,12 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._stop.set if os.isatty(0) else self._crew.upgrade)
         for folder in (self._settings.places.segments, self._settings.places.run, self._folder):
             folder.mkdir(parents=True, exist_ok=True)
-        listener = _listen(self._options.host, self._options.port, self._options.backlog)
+        read_access(self._settings)  # refuses to listen beyond this machine without grants
+        listener, grpc = doorways(self._options)
         door = AdminDoor(self)
         await door.open(self._settings.places.admin_socket)
-        await self._crew.start(listener, self._handle)
-        publish_endpoint(self._settings.home, "scoring", "http://{}:{}".format(*listener.getsockname()[:2]))
+        await self._crew.start(listener, grpc, self._handle)
+        self._publish(listener, grpc)
         publish_endpoint(self._settings.home, "admin", str(self._settings.places.admin_socket))
         beats = [asyncio.create_task(self._beat()), asyncio.create_task(self._seal_regularly())]
         await self._trials.prewarm()
@@ -98,14 +98,22 @@ class Supervisor:
         self._fence.set_ready(False)
         # Workers hold the socket too: closing ours (never shutdown) lets it end with the last of them.
         listener.close()
+        if grpc is not None:
+            grpc.close()
         for beat in beats:
             beat.cancel()
         await self._crew.stop()
         await door.close()
         await self._trials.close()
         await asyncio.to_thread(sealing.sweep, self._settings.places.segments)
-        publish_endpoint(self._settings.home, "scoring", None)
-        publish_endpoint(self._settings.home, "admin", None)
+        for name in ("scoring", "grpc", "admin"):
+            publish_endpoint(self._settings.home, cast("Endpoint", name), None)
+
+    def _publish(self, listener: socket.socket, grpc: socket.socket | None) -> None:
+        host, port = listener.getsockname()[:2]
+        scheme = "http" if self._options.tls_cert is None else "https"
+        publish_endpoint(self._settings.home, "scoring", f"{scheme}://{host}:{port}")
+        publish_endpoint(self._settings.home, "grpc", None if grpc is None else f"{host}:{grpc.getsockname()[1]}")
 
     # --- what the admin door asks for -----------------------------------------------------------
 
@@ -375,19 +383,6 @@ def _load(service: str, bundle: str, folder: str) -> Callable[[int], LoadModel]:
 
 def _install(slot: int, table: RouteTable) -> Callable[[int], InstallTable]:
     return lambda number: InstallTable(number, slot, table)
-
-
-def _listen(host: str, port: int, backlog: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise UnreachableError(f"port {port} cannot be opened", "choose another: scoring.port (0: any)") from error
-    listener.listen(backlog)
-    listener.setblocking(False)
-    return listener
 
 
 def serve(settings: Settings) -> None:

@@ -21,17 +21,13 @@ import os
 import signal
 import socket
 import sys
-from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import uvloop
 
-from interlock.apps.scorer.desk import Desk
-from interlock.apps.scorer.doors import Doors
-from interlock.apps.scorer.exchange import Exchange
-from interlock.apps.scorer.http import Server
+from interlock.apps.scorer.front import Front
 from interlock.base.clock import NS_PER_S, Clock, SystemClock
 from interlock.base.errors import InterlockError, RefusedError, UsageError
 from interlock.base.ids import SystemIds
@@ -39,7 +35,6 @@ from interlock.decision.admin import Failed, Frames, failed
 from interlock.decision.counts import WorkerCounts
 from interlock.features.definition import FeatureSet
 from interlock.privacy.redact import configure_logging
-from interlock.serving import metrics
 from interlock.serving.fence import Fence
 from interlock.serving.messages import (
     Answer,
@@ -57,7 +52,7 @@ from interlock.serving.messages import (
     frame,
     orders,
 )
-from interlock.serving.pipeline import Pipeline, Surroundings
+from interlock.serving.pipeline import TALLIES, Pipeline, Surroundings
 from interlock.serving.route import Route
 from interlock.settings import Settings, load
 from interlock.wiring import scorer as rows
@@ -74,6 +69,7 @@ class Inherited:
     Attributes:
         listener: shared with all workers.
         control: the conversation with the supervisor.
+        grpc: likewise, of the gRPC door; None: there is none.
         line: gives connections to whoever replaces this worker.
         estate: takes those of the worker that this one replaces, if it replaces one.
     """
@@ -81,6 +77,7 @@ class Inherited:
     listener: socket.socket
     control: socket.socket
     line: socket.socket
+    grpc: socket.socket | None = None
     estate: socket.socket | None = None
 
 
@@ -98,14 +95,8 @@ class Worker:
         self._models = rows.repository(settings, self._clock)
         self._recorder = rows.recorder(settings, name, self._clock)
         self._edge = settings.clock.edge(self._clock)
-        options = settings.scoring
         self._features = rows.online_features()
-        desk = Desk(self, (rows.tokeniser(settings), self._features), self._clock, self._edge, self._ids, options)
-        doors = Doors(self, desk, options)
-        self._server = Server(doors.handle, self._note, options, self._clock)
-        self._responses: dict[str, int] = {}
-        self._latency: dict[str, list[int]] = {}
-        self._latency_sum: dict[str, float] = {}
+        self._front = Front(self, settings, self._features, (self._clock, self._edge), self._ids, self._denied)
         self._asked: dict[int, Callable[[str], None]] = {}
         self._leave = asyncio.Event()
         self._has_heir = False
@@ -140,9 +131,9 @@ class Worker:
             await asyncio.sleep(self._settings.scoring.lag_s)
         elif self._has_heir:
             _log.info("handing over to the successor")
-            given = await self._server.hand_over(self._sockets.line)
+            given = await self._front.hand_over(self._sockets.line)
             _log.info("gave %d connections to the successor", given)
-        await self._server.stop(last=not self.ready())
+        await self._front.stop(last=not self.ready())
         # A client may be gone before its decision is made: that is recorded and counted all the same.
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.scoring.hang_s):
@@ -232,9 +223,7 @@ class Worker:
             self._send(Answer(order.number, Failed("unreachable", why, "read run/scorer.log, then try again")))
 
     async def _serve(self) -> None:
-        await self._server.serve(self._sockets.listener)
-        if self._sockets.estate is not None:
-            self._server.inherit(self._sockets.estate)
+        await self._front.serve(self._sockets.listener, self._sockets.grpc, self._sockets.estate)
 
     def _install(self, order: InstallTable) -> None:
         if self._around is None:
@@ -256,7 +245,7 @@ class Worker:
             self._send(self._state())
             if loop.time() - swept > _SWEEP_S:
                 swept = loop.time()
-                self._server.sweep()
+                self._front.sweep()
             await asyncio.sleep(self._settings.scoring.report_ms / 1000)
 
     def _state(self) -> Report:
@@ -273,35 +262,25 @@ class Worker:
                 hung |= bool(since) and now - since > self._settings.scoring.hang_s * NS_PER_S
         every = self.pipelines.values()
         totals = Totals(
-            self._responses,
-            self._latency,
-            self._latency_sum,
-            sum(each.tallies.held for each in every),
-            sum(each.tallies.repeated for each in every),
-            sum(each.tallies.unrecorded for each in every),
-            sum(each.tallies.store_failures for each in every),
+            self._front.responses,
+            self._front.latency,
+            self._front.latency_sum,
+            denied=self._front.denials,
+            **{name: sum(getattr(each.tallies, name) for each in every) for name in TALLIES},
         )
         return Report(
             WorkerCounts(self._name, self._name, arms, shadows),
             {name: pipeline.oldest() for name, pipeline in self.pipelines.items()},
             totals,
             sum(each.queued for each in every),
-            len(self._server.connections),
+            self._front.connections,
             hung,
             any(each.degraded for each in every),
         )
 
-    def _note(self, exchange: Exchange, status: int) -> None:
-        name = str(status)
-        self._responses[name] = self._responses.get(name, 0) + 1
-        label = exchange.label
-        if label:
-            seconds = (self._clock.monotonic_ns() - exchange.started_ns) / NS_PER_S
-            if label not in self._latency:
-                self._latency[label] = [0] * (len(metrics.BUCKETS) + 1)
-                self._latency_sum[label] = 0.0
-            self._latency[label][bisect_left(metrics.BUCKETS, seconds)] += 1
-            self._latency_sum[label] += seconds
+    def _denied(self, denials: Sequence[Denial]) -> None:
+        for each in denials:
+            _log.warning("denied: %s", each)
 
     def _send(self, word: Answer | Report | AskMetrics) -> None:
         if self._writer is not None and not self._writer.is_closing():
@@ -318,6 +297,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="interlock.apps.scorer.worker")
     for name in ("listener", "control", "line", "fence", "parent"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    parser.add_argument("--grpc", type=int)
     parser.add_argument("--estate", type=int)
     parser.add_argument("--name", required=True)
     given = parser.parse_args()
@@ -327,8 +307,8 @@ def main() -> None:
         if os.getppid() != given.parent:
             raise SystemExit(0)
     configure_logging(f"worker {given.name}")
-    estate = None if given.estate is None else _socket(given.estate)
-    sockets = Inherited(_socket(given.listener), _socket(given.control), _socket(given.line), estate)
+    perhaps = [None if each is None else _socket(each) for each in (given.grpc, given.estate)]
+    sockets = Inherited(_socket(given.listener), _socket(given.control), _socket(given.line), *perhaps)
 
     # The arms' threads take the interpreter back from a busy loop within this time (Python's default is 5 ms).
     sys.setswitchinterval(0.001)
