@@ -3,73 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tests.doorkeeper import AUDIENCE, NOW_S, Idp, access_file, claims, issuer_entry, key, key_entry, website
+from tests.serving.one_gate import LISTED, PEER, Door, bearer
 
 from interlock import settings
-from interlock.apps.scorer.gate import CHALLENGE, DENIALS, REMEMBERED, Denial, Gate, is_loopback, read_access
+from interlock.apps.scorer.gate import CHALLENGE, DENIALS, REMEMBERED, TELL_S, Gate, is_loopback, read_access
 from interlock.base.clock import NS_PER_S, ManualClock
 from interlock.base.errors import RefusedError, UsageError
-from interlock.serving.options import ServingOptions
+from interlock.decision.admin import Denial
 from interlock.serving.tick import Unanswered
-from interlock.settings import Settings
 from interlock.trust.access import Access
-
-PEER = {
-    "subject": ((("commonName", "shop"),),),
-    "subjectAltName": (("URI", "spiffe://example.org/shop"),),
-    "notAfter": "Jan  1 00:00:00 2030 GMT",
-}
-LISTED = {"subject": "spiffe://example.org/shop", "name": "shop1", "roles": ["observe"], "services": "all"}
-
-
-class Door:
-    """A gate of a home, its clock, and what it reported."""
-
-    def __init__(self, home: Path, data: bytes | None, host: str = "127.0.0.1") -> None:
-        self.settings = Settings(home, scoring=ServingOptions(host=host))
-        self.path = home / "trust" / "access.yaml"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if data is not None:
-            self.path.write_bytes(data)
-        self.clock = ManualClock(wall_ns=NOW_S * NS_PER_S)
-        self.told: list[Denial] = []
-        self.gate = Gate.from_home(self.settings, self.clock, self.told.extend)
-
-    def change(self, data: bytes) -> None:
-        self.path.write_bytes(data)
-        stamp = self.path.stat().st_mtime_ns + 1
-        os.utime(self.path, ns=(stamp, stamp))
-        self.turn()
-
-    def turn(self) -> None:
-        async def go() -> None:
-            await self.gate.refresh()
-            await self.gate.keys_renewed()
-
-        asyncio.run(go())
-
-    def who(self, authorization: str = "", peer: Mapping[str, Any] | None = None, api_key: str = "") -> str:
-        headers = {b"authorization": authorization.encode()} if authorization else {}
-        headers |= {b"x-api-key": api_key.encode()} if api_key else {}
-        return self.gate.identify(headers, peer).name
-
-    def refused(self, authorization: str = "", peer: Mapping[str, Any] | None = None, api_key: str = "") -> Unanswered:
-        with pytest.raises(Unanswered) as caught:
-            self.who(authorization, peer, api_key)
-        return caught.value
-
-    def stopped(self, action: str, service: str = "", authorization: str = "") -> Unanswered:
-        found = self.gate.identify({b"authorization": authorization.encode()} if authorization else {})
-        with pytest.raises(Unanswered) as caught:
-            self.gate.check(found, action, service)
-        return caught.value
-
 
 Make = Callable[..., Door]
 
@@ -77,10 +24,6 @@ Make = Callable[..., Door]
 @pytest.fixture
 def door(tmp_path: Path) -> Make:
     return lambda host="127.0.0.1", **sections: Door(tmp_path, access_file(**sections), host)
-
-
-def bearer(number: int = 1) -> str:
-    return f"Bearer {key(number).text}"
 
 
 # --- who ----------------------------------------------------------------------------------------------
@@ -273,15 +216,35 @@ def test_denials_are_counted_and_told_together_once(door: Make) -> None:
     assert len(made.told) == 3
 
 
+def test_denials_that_go_on_are_told_ever_more_seldom_and_none_is_lost(door: Make) -> None:
+    made = door()
+    for _ in range(600):
+        made.stopped("predict", "fraud")
+        made.turn()
+        made.clock.advance(1)
+    assert len(made.told) < 20
+    made.clock.advance(TELL_S[1])
+    made.turn()
+    assert sum(each.count for each in made.told) == 600
+    reports = len(made.told)
+    for _ in range(3):
+        made.clock.advance(TELL_S[1])
+        made.turn()
+    made.stopped("predict", "fraud")
+    made.turn()
+    assert len(made.told) == reports + 1
+
+
 def test_what_is_told_is_bounded_and_shows_no_card_number(door: Make) -> None:
     made = door(keys=[key_entry(1)])
-    made.stopped("predict", "4111111111111111", bearer())
+    for odd in ("4111111111111111", "a\nb", "x" * 5_000):
+        made.stopped("predict", odd, bearer())
     for number in range(2 * DENIALS):
         made.stopped("predict", f"s{number}", bearer())
     made.turn()
     assert len(made.told) <= DENIALS + 1
-    assert sum(each.count for each in made.told) == 2 * DENIALS + 1
-    assert "4111111111111111" not in repr(made.told)
+    assert sum(each.count for each in made.told) == 2 * DENIALS + 3
+    assert made.told[0] == Denial("shop1", "predict", "?", "not granted", 3)
 
 
 # --- the file -----------------------------------------------------------------------------------------------

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from interlock.base.clock import NS_PER_S
-from interlock.serving.limits import Limits
+from interlock.serving.limits import Cells, Limits, private_cells, shared_cells
 from interlock.trust.principal import Rate, Rates
 
 
-def limits(per_second: int = 10, burst: int = 5, most: int = 8) -> Limits:
-    return Limits(Rates(Rate(per_second, burst), {"free": Rate(1_000_000, 1_000_000)}), most)
+def limits(per_second: int = 10, burst: int = 5, cells: Cells | None = None) -> Limits:
+    return Limits(Rates(Rate(per_second, burst), {"free": Rate(1_000_000, 1_000_000)}), cells)
 
 
 def test_a_burst_is_admitted_and_then_the_rate() -> None:
@@ -34,7 +35,6 @@ def test_principals_do_not_share_a_bucket() -> None:
 def test_nobody_is_limited_without_a_rate() -> None:
     buckets = Limits(Rates(None, {"a": Rate(1, 1)}))
     assert all(buckets.admit("b", 1_000, 0) == 0 for _ in range(1_000))
-    assert len(buckets) == 0
 
 
 def test_what_a_bucket_cannot_hold_never_gets_in() -> None:
@@ -79,13 +79,53 @@ def test_time_that_stands_still_or_goes_back_gives_nothing() -> None:
     assert buckets.admit("a", 1, NS_PER_S) > 0
 
 
-def test_there_are_never_more_buckets_than_allowed_and_a_used_one_is_not_forgotten() -> None:
-    buckets = limits(per_second=1, burst=1, most=3)
-    assert [buckets.admit(name, 1, 0) for name in "abc"] == [0, 0, 0]
-    assert buckets.admit("d", 1, 0) == pytest.approx(1)
-    assert buckets.admit("a", 1, 0) > 0  # forgotten, it would have begun anew
-    assert buckets.admit("d", 1, NS_PER_S) == 0
-    assert len(buckets) == 3
+def test_a_bucket_in_use_is_not_forgotten_for_a_newcomer_and_a_full_one_is() -> None:
+    buckets = limits(per_second=1, burst=1, cells=private_cells(3))
+    assert [buckets.admit(name, 1, NS_PER_S) for name in "abc"] == [0, 0, 0]
+    assert buckets.admit("d", 1, NS_PER_S) == pytest.approx(1)
+    assert buckets.admit("a", 1, NS_PER_S) > 0  # forgotten, it would have begun anew
+    assert buckets.admit("d", 1, 2 * NS_PER_S) == 0
+    assert sum(buckets.admit(name, 1, 2 * NS_PER_S) == 0 for name in "abc") == 2  # there is room for three
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, NS_PER_S)), max_size=60))
+def test_a_table_that_is_too_small_admits_nobody_too_often(steps: list[tuple[str, int]]) -> None:
+    buckets, now = limits(per_second=2, burst=2, cells=private_cells(3)), NS_PER_S
+    admitted: dict[str, list[int]] = {}
+    for name, pause in steps:
+        now += pause
+        if buckets.admit(name, 1, now) == 0:
+            admitted.setdefault(name, []).append(now)
+    for times in admitted.values():
+        for first, start in enumerate(times):
+            for count, end in enumerate(times[first:], start=1):
+                assert count * NS_PER_S <= 2 * NS_PER_S + 2 * (end - start)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("ab"), st.integers(0, NS_PER_S // 5)), max_size=60))
+def test_workers_that_share_a_table_admit_together_what_one_would(steps: list[tuple[int, str, int]]) -> None:
+    cells, now, alone = private_cells(), NS_PER_S, limits()
+    workers = [limits(cells=cells) for _ in range(3)]
+    for worker, name, pause in steps:
+        now += pause
+        assert workers[worker].admit(name, 1, now) == alone.admit(name, 1, now)
+
+
+def test_a_table_in_a_file_is_one_table(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "limits"
+    one, other = limits(burst=2, cells=shared_cells(path)), limits(burst=2, cells=shared_cells(path))
+    assert [each.admit("a", 1, NS_PER_S) == 0 for each in (one, other, one, other)] == [True, True, False, False]
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_table_from_before_a_reboot_locks_nobody_out() -> None:
+    cells = private_cells()
+    before = limits(cells=cells)
+    while before.admit("a", 1, 10**16) == 0:
+        pass
+    after = limits(cells=cells)
+    assert after.admit("a", 1, NS_PER_S) <= 0.1
+    assert after.admit("a", 1, NS_PER_S + NS_PER_S // 10) == 0
 
 
 def test_a_new_file_changes_the_rate_of_a_bucket_in_use() -> None:

@@ -141,13 +141,36 @@ class ServiceState(msgspec.Struct, frozen=True):
     table: RouteTable | None = None
 
 
+class Denial(msgspec.Struct, frozen=True):
+    """What the scoring doors did not allow, as often as it happened between two reports.
+
+    Attributes:
+        principal: whose credential it was; `unknown` when it did not hold, `anonymous` without one.
+        action: of `trust.grants.ACTIONS`, or `authenticate`.
+        service: which it concerned; empty: none in particular.
+        reason: in words, without anything that the caller sent.
+        count: how often.
+        number: ascends over all that a supervisor gives out, also over its restarts; 0: not given out yet.
+        at_ns: wall clock at which the supervisor heard of it.
+    """
+
+    principal: str
+    action: str
+    service: str
+    reason: str
+    count: int
+    number: int = 0
+    at_ns: int = 0
+
+
 class Observed(msgspec.Struct, frozen=True, tag="observed"):
-    """The fleet at one instant."""
+    """The fleet at one instant; `denials` are the newest, whoever has recorded them goes by their numbers."""
 
     workers: int
     services: dict[str, ServiceState]
     counts: list[WorkerCounts] = []
     seals: list[Seal] = []
+    denials: list[Denial] = []
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

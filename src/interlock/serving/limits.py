@@ -1,52 +1,54 @@
-"""Token buckets: how often each principal may ask.
+"""Token buckets: how often each principal may ask, counted over all workers of a scorer.
 
-A bucket of `burst` tokens is refilled with `per_second`; a request takes its cost or waits. Over
-any span of t seconds a principal gets at most `burst + per_second * t`, exactly: the level is kept
-in billionths of a token, so that a nanosecond adds a whole number of them and nothing is rounded.
-Pure: `now_ns` is monotonic and handed in. One worker's buckets: a scorer of n workers admits up to
-n times as much, which is stated in `trust/access.yaml`.
+A bucket of `burst` tokens is refilled with `per_second`; a request takes its cost or waits. Over any
+span of t seconds a principal gets at most `burst + per_second * t`. Kept is one number per bucket, the
+time at which it will be full again (the generic cell rate algorithm, ITU-T I.371), in whole
+nanoseconds, a token's worth being rounded up: against the caller, by less than a nanosecond.
+
+The numbers lie in a table of fixed size that the workers share, so that the rate does not depend on
+how many there are or which of them a connection met. A word is written at once, without a lock: a
+worker that is stopped in between stops no other. Two that ask in the same microsecond may both get
+the last token. A full bucket may be forgotten, since a new one is full; one in use never is: when its
+neighbourhood of the table is full of those, a newcomer waits for the first that is not.
 """
 
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+import mmap
+import os
+from hashlib import blake2b
+from pathlib import Path
 
 from interlock.base.clock import NS_PER_S
 from interlock.trust.principal import Rates
 
-MOST = 16_384
-"""Buckets kept; beyond it only full ones give way."""
+SLOTS = 16_384
+PROBE = 16
+"""Places of the table in which a principal's bucket may lie."""
+_WORD = 8
+
+Cells = memoryview
+"""Signed 64-bit words, two per slot: the principal's number (0: none yet), and when its bucket is full again."""
 
 
-class TokenBucket:
-    """One principal's bucket; it begins full."""
+def private_cells(slots: int = SLOTS) -> Cells:
+    """A table of this process alone."""
+    return memoryview(bytearray(2 * _WORD * slots)).cast("q")
 
-    __slots__ = ("_at_ns", "_level")
 
-    def __init__(self, burst: int, now_ns: int) -> None:
-        self._level = burst * NS_PER_S
-        self._at_ns = now_ns
+def shared_cells(path: Path, slots: int = SLOTS) -> Cells:
+    """The table in a file, shared by every process that maps it.
 
-    def take(self, per_second: int, burst: int, cost: int, now_ns: int) -> int:
-        """Take `cost` tokens: 0 when they were there, else the nanoseconds until they will be."""
-        self._fill(per_second, burst, now_ns)
-        missing = cost * NS_PER_S - self._level
-        if missing <= 0:
-            self._level = -missing
-            return 0
-        return -(-missing // per_second)
-
-    def full_in(self, per_second: int, burst: int, now_ns: int) -> int:
-        """Nanoseconds until it is full, so that forgetting it changes nothing."""
-        self._fill(per_second, burst, now_ns)
-        return -(-(burst * NS_PER_S - self._level) // per_second)
-
-    def _fill(self, per_second: int, burst: int, now_ns: int) -> None:
-        if now_ns > self._at_ns:
-            self._level += (now_ns - self._at_ns) * per_second
-            self._at_ns = now_ns
-        self._level = min(self._level, burst * NS_PER_S)  # also when a new file made the bucket smaller
+    Whoever starts the workers removes the file first: its times mean nothing after a reboot.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(handle, 2 * _WORD * slots)
+        return memoryview(mmap.mmap(handle, 2 * _WORD * slots)).cast("q")
+    finally:
+        os.close(handle)
 
 
 class Limits:
@@ -54,13 +56,15 @@ class Limits:
 
     Args:
         rates: who has which; None of a principal: no limit.
-        most: buckets kept at once.
+        cells: the table; None: one of its own.
     """
 
-    def __init__(self, rates: Rates, most: int = MOST) -> None:
+    def __init__(self, rates: Rates, cells: Cells | None = None) -> None:
         self.rates = rates
-        self._most = most
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._cells: Cells = private_cells() if cells is None else cells
+        self._slots = len(self._cells) // 2
+        self._places: dict[str, tuple[int, int]] = {}
+        """Name to (its number, where its bucket was last)."""
 
     def admit(self, principal: str, cost: int, now_ns: int) -> float:
         """Let a request in, or say when to come again.
@@ -68,7 +72,7 @@ class Limits:
         Args:
             principal: its name.
             cost: tokens that the request takes, at least 1.
-            now_ns: monotonic.
+            now_ns: monotonic, of the clock that all workers share.
 
         Returns:
             0 when it is admitted, else the seconds to wait; infinite when it asks for more than the
@@ -79,29 +83,46 @@ class Limits:
             return 0.0
         if cost > rate.burst:
             return math.inf
-        bucket = self._buckets.get(principal)
-        if bucket is None:
-            wait_ns = self._make_room(now_ns)
-            if wait_ns:
-                return wait_ns / NS_PER_S
-            bucket = self._buckets[principal] = TokenBucket(rate.burst, now_ns)
+        cells = self._cells
+        at = self._bucket(principal, now_ns)
+        if at < 0:
+            return -at / NS_PER_S
+        token_ns = -(-NS_PER_S // rate.per_second)
+        empty_ns = now_ns + rate.burst * token_ns
+        full_ns = cells[at + 1]
+        if full_ns > empty_ns + NS_PER_S:  # more than another worker's reading of the clock explains
+            # A larger burst, or a clock, of before: nobody is emptier than empty.
+            full_ns = cells[at + 1] = empty_ns
+        full_ns = (full_ns if full_ns > now_ns else now_ns) + cost * token_ns
+        if full_ns > empty_ns:
+            return (full_ns - empty_ns) / NS_PER_S
+        cells[at + 1] = full_ns
+        return 0.0
+
+    def _bucket(self, principal: str, now_ns: int) -> int:
+        """Index of the bucket's first word; below 0: there is none, and no room for one before so many ns."""
+        cells = self._cells
+        number, at = self._places.get(principal) or self._number(principal)
+        if cells[at] == number:
+            return at
+        start, free, soonest = number % self._slots, -1, 1 << 62
+        for step in range(min(PROBE, self._slots)):
+            at = 2 * ((start + step) % self._slots)
+            if cells[at] == number:
+                break
+            soonest = min(soonest, cells[at + 1])
+            if free < 0 and cells[at + 1] <= now_ns:
+                free = at
         else:
-            self._buckets.move_to_end(principal)
-        return bucket.take(rate.per_second, rate.burst, cost, now_ns) / NS_PER_S
+            if free < 0:
+                return now_ns - soonest
+            at = free
+            cells[at] = number
+        self._places[principal] = number, at
+        return at
 
-    def __len__(self) -> int:
-        return len(self._buckets)
-
-    def _make_room(self, now_ns: int) -> int:
-        """0 once there is room, else the time until the longest unused bucket may be forgotten.
-
-        One that is not full yet stays: else a principal could empty it, be forgotten and begin anew.
-        """
-        while len(self._buckets) >= self._most:
-            name, bucket = next(iter(self._buckets.items()))
-            rate = self.rates.of(name)
-            wait_ns = bucket.full_in(rate.per_second, rate.burst, now_ns) if rate is not None else 0
-            if wait_ns:
-                return wait_ns
-            del self._buckets[name]
-        return 0
+    def _number(self, principal: str) -> tuple[int, int]:
+        if len(self._places) >= self._slots:
+            self._places.clear()
+        number = int.from_bytes(blake2b(principal.encode(), digest_size=_WORD).digest(), "big", signed=True) or 1
+        return number, 2 * (number % self._slots)

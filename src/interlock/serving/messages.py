@@ -10,7 +10,7 @@ import struct
 
 import msgspec
 
-from interlock.decision.admin import Failed
+from interlock.decision.admin import Denial, Failed
 from interlock.decision.counts import WorkerCounts
 from interlock.decision.table import RouteTable
 
@@ -117,6 +117,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
         connections: open connections.
         hung: a model call has been running for too long: replace this worker.
         degraded: the store does not answer at present.
+        denials: what was not allowed since the report before.
     """
 
     counts: WorkerCounts
@@ -126,6 +127,7 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     connections: int = 0
     hung: bool = False
     degraded: bool = False
+    denials: list[Denial] = []
 
 
 class AskMetrics(msgspec.Struct, frozen=True, tag="ask_metrics"):

@@ -14,7 +14,7 @@ spec:
   rate: {default: {perSecond: 500, burst: 1000}, principals: {shop: {perSecond: 5000, burst: 5000}}}
 ```
 Every section may be absent. `services` is `all` or a list, and is asked for wherever somebody is
-granted something: nobody gets every service by an omission. A rate holds per worker process.
+granted something: nobody gets every service by an omission. A rate holds for a scorer, whatever its workers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The scorers between rollouts: seals into events, latches opened, leases kept.
+"""The scorers between rollouts: seals and denials into events, latches opened, leases kept.
 
 What the fleet says is recorded before anything follows from it. A supervisor whose table carries a
 newer leader's epoch ends this leader: it returns no observation and gives up leading.
@@ -14,7 +14,7 @@ from interlock.apps.control.effects import EPOCH_BITS, Effects, Ground
 from interlock.apps.control.memory import Memory
 from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import RefusedError
-from interlock.decision.admin import Observed, ServiceState
+from interlock.decision.admin import Denial, Observed, ServiceState
 from interlock.decision.seal import body as seal_body
 from interlock.rollout.ports import Scorers
 from interlock.rollout.values import Effect, Rollout
@@ -55,6 +55,13 @@ class Fleet:
             )
             memory.seals_after = new[-1].number
 
+    def record_denials(self, observed: Observed, memory: Memory) -> None:
+        """Everything that the scoring doors did not allow becomes an event, once."""
+        new = [denial for denial in observed.denials if denial.number > memory.denials_after]
+        if new:
+            self._store.append_many([_denied(denial) for denial in new])
+            memory.denials_after = max(denial.number for denial in new)
+
     def open_latches(self, observed: Observed, memory: Memory, epoch: int) -> None:
         """A latch on a settled service holds nobody back: record it, and open it by the same table again."""
         for service, seen in observed.services.items():
@@ -90,3 +97,22 @@ class Fleet:
             outcome="success",
             body=dict(body),
         )
+
+
+def _denied(denial: Denial) -> NewEvent:
+    body = {
+        "action": denial.action,
+        "service": denial.service,
+        "reason": denial.reason,
+        "count": denial.count,
+        "number": str(denial.number),
+    }
+    return NewEvent(
+        time_ns=denial.at_ns,
+        type="access.denied",
+        actor=denial.principal,
+        origin="scorer",
+        object=f"service/{denial.service}" if denial.service else "scorer",
+        outcome="refused",
+        body=body,
+    )

@@ -11,7 +11,7 @@ from interlock.rollout.values import Rollout, Target
 from interlock.trust.ports import EventStore
 
 ABORT = "rollout.abort.requested"
-_MARKS = ("release.refused", "release.quarantined", "segment.sealed")
+_MARKS = ("release.refused", "release.quarantined", "segment.sealed", "access.denied")
 _BACK = (State.ROLLING_BACK, State.RETREATED, State.ROLLED_BACK)
 
 
@@ -29,6 +29,8 @@ class Memory:
         """(service, folder digest) that were taken back."""
         self.seals_after = 0
         """The number of the newest recorded seal."""
+        self.denials_after = 0
+        """The number of the newest recorded denial."""
         self.aborts_after = 0
         """The id of the newest abort request that was read."""
 
@@ -43,6 +45,8 @@ class Memory:
                     folded[rollout.id] = rollout
                 elif event.type == "segment.sealed":
                     memory.seals_after = max(memory.seals_after, int(event.body["number"]))
+                elif event.type == "access.denied":
+                    memory.denials_after = max(memory.denials_after, int(event.body["number"]))
                 elif event.type == "release.quarantined":
                     memory.quarantined.add((event.body["service"], event.body["folder"]))
                 else:

@@ -123,6 +123,7 @@ class Reconciler:
         self._attempt("read abort requests", self._read_aborts)
         if observed is not None:
             self._attempt("record seals", lambda: self._fleet.record_seals(observed, self._known))
+            self._attempt("record denials", lambda: self._fleet.record_denials(observed, self._known))
             self._attempt("open latches", lambda: self._fleet.open_latches(observed, self._known, self._epoch or 0))
         self._attempt("follow the branch", lambda: self._follow(observed))
         for rollout_id in list(self._known.rollouts):

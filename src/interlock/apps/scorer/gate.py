@@ -16,18 +16,19 @@ import hashlib
 import ipaddress
 import logging
 import math
+import re
 import ssl
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import InterlockError, RefusedError, UnreachableError
-from interlock.privacy.redact import redact
-from interlock.serving.limits import Limits
+from interlock.decision.admin import Denial
+from interlock.privacy import pan
+from interlock.serving.limits import Cells, Limits, shared_cells
 from interlock.serving.tick import Unanswered
 from interlock.settings import Settings
 from interlock.trust.access import Access, certificate_names
@@ -40,10 +41,13 @@ CHALLENGE = b'www-authenticate: Bearer realm="interlock"\r\n'
 FILE = "access.yaml"
 REMEMBERED = 8_192
 """Credentials kept per worker; the one unused for longest gives way."""
-DENIALS = 256
+DENIALS = 64
 """Kinds of denials told apart between two reports."""
+TELL_S = (1, 64)
+"""Pause between two reports: the first after nothing was denied, doubled up to the second while it goes on."""
 MAX_CREDENTIAL = 8_192 + 16
 
+_SERVICE = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _log = logging.getLogger(__name__)
 Judged = TypeVar("Judged")
 
@@ -60,17 +64,6 @@ class Tokens(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Denial:
-    """Something that was not allowed, as often as it happened since the last report."""
-
-    principal: str
-    action: str
-    service: str
-    reason: str
-    count: int
-
-
 Denied = Callable[[Sequence[Denial]], None]
 MakeTokens = Callable[[Collection[Issuer], Any], Tokens | None]
 
@@ -81,18 +74,21 @@ class Gate:
     Args:
         access: the grants to begin with.
         clock: wall clock for expiry, monotonic for rates.
-        denied: gets what was denied, at every `refresh` that has something to tell.
+        denied: gets what was denied, together: at once, and then seldom while it goes on, since every kind
+            becomes an event of the log and whoever is denied decides how often.
         make_tokens: verifier of the listed issuers' tokens, from them and the verifier of before.
         path: the file that `refresh` watches; None: it never changes.
+        cells: the table of `serving.limits` that the workers share; None: one of its own.
     """
 
-    def __init__(
+    def __init__(  # long: what a worker and a test hand in
         self,
         access: Access,
         clock: Clock,
         denied: Denied = lambda _: None,
         make_tokens: MakeTokens = lambda issuers, before: None,
         path: Path | None = None,
+        cells: Cells | None = None,
     ) -> None:
         self._clock = clock
         self._denied = denied
@@ -102,11 +98,13 @@ class Gate:
         self._known: OrderedDict[bytes, Principal] = OrderedDict()
         self._certificates: OrderedDict[tuple[Any, ...], Principal | None] = OrderedDict()
         self._denials: dict[tuple[str, str, str, str], int] = {}
+        self._tell_at_ns = 0
+        self._tell_pause_s = 0
         self._fetching: asyncio.Task[None] | None = None
         self.denials = 0
         """Since the worker began."""
         self.access = access
-        self._limits = Limits(access.rates)
+        self._limits = Limits(access.rates, cells)
         self._tokens = make_tokens(tuple(access.issuers.values()), None)
 
     @classmethod
@@ -119,7 +117,8 @@ class Gate:
         """
         path = settings.places.trust / FILE
         make = partial(rows.token_verifier, settings)
-        return cls(read_access(settings), clock, denied, make, path)
+        cells = shared_cells(settings.places.run / "limits")
+        return cls(read_access(settings), clock, denied, make, path, cells)
 
     # --- who ------------------------------------------------------------------------------------
 
@@ -148,6 +147,11 @@ class Gate:
             self._note(UNKNOWN, "authenticate", "", error.message)
             raise Unanswered(401, str(error), 0) from error
         return found or self.access.anonymous
+
+    def identify_call(self, metadata: Mapping[str, str], peer: Mapping[str, Any] | None = None) -> Principal:
+        """`identify`, for a gRPC call's metadata."""
+        names = ("authorization", "x-api-key")
+        return self.identify({name.encode(): metadata[name].encode() for name in names if name in metadata}, peer)
 
     def check(self, principal: Principal, action: str, service: str = "", cost: int = 1) -> None:
         """Let somebody do that, or say why not.
@@ -236,9 +240,7 @@ class Gate:
         await self._reread()
         if self._tokens is not None and (self._fetching is None or self._fetching.done()):
             self._fetching = asyncio.create_task(self._renew(self._tokens))
-        if self._denials:
-            held, self._denials = self._denials, {}
-            self._denied([Denial(*what, count) for what, count in held.items()])
+        self._tell(self._clock.monotonic_ns())
 
     async def keys_renewed(self) -> None:
         """Wait for a renewal of keys that is under way."""
@@ -277,9 +279,18 @@ class Gate:
         except Exception:  # nobody awaits this task
             _log.exception("keys of the issuers could not be renewed")
 
+    def _tell(self, now_ns: int) -> None:
+        if now_ns < self._tell_at_ns:
+            return
+        self._tell_pause_s = min(max(2 * self._tell_pause_s, TELL_S[0]), TELL_S[1]) if self._denials else 0
+        if self._denials:
+            self._tell_at_ns = now_ns + self._tell_pause_s * NS_PER_S
+            held, self._denials = self._denials, {}
+            self._denied([Denial(*what, count) for what, count in held.items()])
+
     def _note(self, principal: str, action: str, service: str, reason: str) -> None:
         self.denials += 1
-        what = (principal, action, redact(service[:64]), reason)
+        what = (principal, action, service if _SERVICE.fullmatch(service) and not pan.find(service) else "?", reason)
         if what not in self._denials and len(self._denials) >= DENIALS:
             what = (UNKNOWN, action, "", "denials beyond those listed")
         self._denials[what] = self._denials.get(what, 0) + 1

@@ -25,6 +25,7 @@ from interlock.apps.scorer import shelf
 from interlock.apps.scorer.admin import AdminDoor
 from interlock.apps.scorer.ceiling import Ceiling
 from interlock.apps.scorer.crew import Crew, Member
+from interlock.apps.scorer.denials import Denials
 from interlock.apps.scorer.trial import COMMAND
 from interlock.base.clock import NS_PER_S, SystemClock
 from interlock.base.errors import InterlockError, RefusedError, UnreachableError
@@ -67,6 +68,7 @@ class Supervisor:
         self._arms: dict[tuple[str, str, str], metrics.Sums] = {}
         self._versions: dict[str, str] = {}
         self._retired: list[Totals] = []
+        self._denials = Denials()
         self._unready: set[str] = set()
         self._stop = asyncio.Event()
         for name, service in self._services.items():
@@ -217,7 +219,7 @@ class Supervisor:
         if not counted:
             return Observed(len(serving), states)
         seals = sealing.seals(self._settings.places.segments, seals_after)
-        return Observed(len(serving), states, [report.counts for report in reports], seals)
+        return Observed(len(serving), states, [report.counts for report in reports], seals, self._denials.newest())
 
     async def seal(self) -> None:
         """Close and seal every segment that has records."""
@@ -281,6 +283,7 @@ class Supervisor:
         return msgspec.structs.replace(table, arms=(alone,), shadows=())
 
     def _heard(self, member: Member, report: Report) -> None:
+        self._denials.add(report.denials, self._clock.now_ns())
         old = member.report.counts if member.report else None
         for key, grown in counts.delta(old, report.counts).arms.items():
             service, _, arm = counts.parse_key(key)
