@@ -14,6 +14,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from interlock.apps.scorer.admin import AdminDoor
 from interlock.apps.scorer.ceiling import Ceiling
 from interlock.apps.scorer.crew import Crew, Member
 from interlock.apps.scorer.denials import Denials
+from interlock.apps.scorer.gate import read_access
+from interlock.apps.scorer.listening import doorways
 from interlock.apps.scorer.trial import COMMAND
 from interlock.base.clock import NS_PER_S, SystemClock
 from interlock.base.errors import InterlockError, RefusedError, UnreachableError
@@ -38,12 +41,13 @@ from interlock.serving import fence as fences
 from interlock.serving import metrics
 from interlock.serving.messages import InstallTable, LoadModel, Report, Roll, Totals, UnloadModel
 from interlock.serving.trial import Limits, Trials
-from interlock.settings import Settings, publish_endpoint
+from interlock.settings import Endpoint, Settings, publish_endpoint
 from interlock.wiring import scorer as rows
 
 _log = logging.getLogger(__name__)
 _BEAT_S = 0.1
 _ORDER_S = 10.0
+_ENDPOINTS: tuple[Endpoint, ...] = ("scoring", "grpc", "admin")
 
 
 class Supervisor:
@@ -108,8 +112,8 @@ class Supervisor:
         await door.close()
         await self._trials.close()
         await asyncio.to_thread(sealing.sweep, self._settings.places.segments)
-        for name in ("scoring", "grpc", "admin"):
-            publish_endpoint(self._settings.home, cast("Endpoint", name), None)
+        for name in _ENDPOINTS:
+            publish_endpoint(self._settings.home, name, None)
 
     def _publish(self, listener: socket.socket, grpc: socket.socket | None) -> None:
         host, port = listener.getsockname()[:2]

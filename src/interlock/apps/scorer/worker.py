@@ -31,7 +31,7 @@ from interlock.apps.scorer.front import Front
 from interlock.base.clock import NS_PER_S, Clock, SystemClock
 from interlock.base.errors import InterlockError, RefusedError, UsageError
 from interlock.base.ids import SystemIds
-from interlock.decision.admin import Failed, Frames, failed
+from interlock.decision.admin import Denial, Failed, Frames, failed
 from interlock.decision.counts import WorkerCounts
 from interlock.features.definition import FeatureSet
 from interlock.privacy.redact import configure_logging
@@ -96,7 +96,8 @@ class Worker:
         self._recorder = rows.recorder(settings, name, self._clock)
         self._edge = settings.clock.edge(self._clock)
         self._features = rows.online_features()
-        self._front = Front(self, settings, self._features, (self._clock, self._edge), self._ids, self._denied)
+        self._denials: list[Denial] = []
+        self._front = Front(self, settings, self._features, (self._clock, self._edge), self._ids, self._denials.extend)
         self._asked: dict[int, Callable[[str], None]] = {}
         self._leave = asyncio.Event()
         self._has_heir = False
@@ -261,6 +262,7 @@ class Worker:
                 since = route.hung_since()
                 hung |= bool(since) and now - since > self._settings.scoring.hang_s * NS_PER_S
         every = self.pipelines.values()
+        denials, self._denials[:] = self._denials[:], []
         totals = Totals(
             self._front.responses,
             self._front.latency,
@@ -276,11 +278,8 @@ class Worker:
             self._front.connections,
             hung,
             any(each.degraded for each in every),
+            denials,
         )
-
-    def _denied(self, denials: Sequence[Denial]) -> None:
-        for each in denials:
-            _log.warning("denied: %s", each)
 
     def _send(self, word: Answer | Report | AskMetrics) -> None:
         if self._writer is not None and not self._writer.is_closing():
