@@ -90,9 +90,7 @@ def wrong(records: np.ndarray, diary: Diary) -> int:
     good = np.zeros(len(records), bool)
     ends = [acknowledged for _, _, acknowledged in diary.routed[1:]] + [np.iinfo(np.int64).max]
     for minor in {minor for minor, _, _ in diary.routed}:
-        spans = [
-            (sent, end) for (one, sent, _), end in zip(diary.routed, ends, strict=True) if one == minor
-        ]
+        spans = [(sent, end) for (one, sent, _), end in zip(diary.routed, ends, strict=True) if one == minor]
         begins, closes = np.array(spans, np.int64).T
         # The last span of this version that begins before the answer came must not have ended before it was asked.
         last = np.searchsorted(begins, records["received"], "right") - 1
