@@ -27,7 +27,7 @@ def draw(result: dict[str, Any], swaps: list[tuple[int, int]], memory_kib: list[
         'font-family="sans-serif" font-size="12">',
         '<rect width="100%" height="100%" fill="white"/>',
         f'<text x="{LEFT}" y="20" font-size="14">{result["swaps"]} model swaps at {result["rate"]:g} requests/s: '
-        f"{result['requests']} requests, {result['failed']} failed, {result['wrong_version']} by a wrong version</text>",
+        f"{result['requests']} requests, {result['failed']} failed, {result['wrong_version']} by the wrong one</text>",
         *_panel(40, "p99 during swaps, ms", at, p99, [(before, "before"), (2 * before, "twice before")]),
         *_panel(
             40 + HEIGHT + GAP, "resident memory per worker, MiB", at, memory, [(result["rss_first"] * 1.05, "+5 %")]
