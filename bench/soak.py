@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -29,10 +30,10 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from bench.soak_load import FAILED, KEPT
+from bench.soak_plot import draw
 from tests.failures.scorer_home import ScorerHome, scorer_home
 
-from bench.soak_load import FAILED, KEPT, RECORD
-from bench.soak_plot import draw
 from interlock.decision.table import BUCKETS, Arm
 
 RESULTS = Path(__file__).parent / "results"
@@ -90,9 +91,7 @@ def wrong(records: np.ndarray, diary: Diary) -> int:
     good = np.zeros(len(records), bool)
     ends = [acknowledged for _, _, acknowledged in diary.routed[1:]] + [np.iinfo(np.int64).max]
     for minor in {minor for minor, _, _ in diary.routed}:
-        spans = [
-            (sent, end) for (one, sent, _), end in zip(diary.routed, ends, strict=True) if one == minor
-        ]
+        spans = [(sent, end) for (one, sent, _), end in zip(diary.routed, ends, strict=True) if one == minor]
         begins, closes = np.array(spans, np.int64).T
         # The last span of this version that begins before the answer came must not have ended before it was asked.
         last = np.searchsorted(begins, records["received"], "right") - 1
@@ -122,7 +121,7 @@ def soak(swaps: int, rate: float, folder: Path) -> tuple[dict[str, Any], Diary, 
         workers = home.workers()
         host, _, port = home.url.removeprefix("http://").rpartition(":")
         command = [sys.executable, "-m", "bench.soak_load", host, port, str(rate), str(folder / "records")]
-        with subprocess.Popen(command, stdin=subprocess.PIPE) as load:
+        with subprocess.Popen(command, stdin=subprocess.PIPE):
             time.sleep(2.0)  # connections are opened, caches filled
             quiet = [(time.monotonic_ns(), time.monotonic_ns() + int(BEFORE_S * 1e9))]
             time.sleep(BEFORE_S)
@@ -180,7 +179,7 @@ def main() -> int:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result, diary, records = soak(given.swaps, given.rate, Path(folder))
-    result["machine"] = {"cpus": len(__import__("os").sched_getaffinity(0)), "python": platform.python_version()}
+    result["machine"] = {"cpus": os.cpu_count(), "python": platform.python_version()}
     result["packages"] = {name: version(name) for name in ("onnxruntime", "uvloop", "httptools")}
     given.results.mkdir(parents=True, exist_ok=True)
     (given.results / "soak.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -166,14 +166,13 @@ class Arrivals:
 def main() -> None:
     host, port, rate, path = sys.argv[1:]
 
-    async def work() -> None:
+    async def work(out: IO[bytes]) -> None:
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_reader(sys.stdin.fileno(), stop.set)
-        with open(path, "wb") as out:
-            await Arrivals((host, int(port)), out).run(float(rate), stop)
+        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), stop.set)
+        await Arrivals((host, int(port)), out).run(float(rate), stop)
 
-    uvloop.run(work())
+    with open(path, "wb") as out:
+        uvloop.run(work(out))
 
 
 if __name__ == "__main__":

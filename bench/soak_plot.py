@@ -11,9 +11,7 @@ COLUMNS = 150
 """Points drawn; each is the mean (memory) or the p99 (latency) of the swaps it stands for."""
 
 
-def draw(
-    result: dict[str, Any], swaps: list[tuple[int, int]], memory_kib: list[float], records: np.ndarray
-) -> str:
+def draw(result: dict[str, Any], swaps: list[tuple[int, int]], memory_kib: list[float], records: np.ndarray) -> str:
     """An SVG document."""
     groups = [group for group in np.array_split(np.arange(len(swaps)), min(COLUMNS, len(swaps))) if len(group)]
     taken = (records["received"] - records["due"]) / 1e6
@@ -29,9 +27,11 @@ def draw(
         'font-family="sans-serif" font-size="12">',
         '<rect width="100%" height="100%" fill="white"/>',
         f'<text x="{LEFT}" y="20" font-size="14">{result["swaps"]} model swaps at {result["rate"]:g} requests/s: '
-        f'{result["requests"]} requests, {result["failed"]} failed, {result["wrong_version"]} by a wrong version</text>',
+        f"{result['requests']} requests, {result['failed']} failed, {result['wrong_version']} by the wrong one</text>",
         *_panel(40, "p99 during swaps, ms", at, p99, [(before, "before"), (2 * before, "twice before")]),
-        *_panel(40 + HEIGHT + GAP, "resident memory per worker, MiB", at, memory, [(result["rss_first"] * 1.05, "+5 %")]),
+        *_panel(
+            40 + HEIGHT + GAP, "resident memory per worker, MiB", at, memory, [(result["rss_first"] * 1.05, "+5 %")]
+        ),
         "</svg>",
     ]
     return "\n".join(parts) + "\n"
@@ -54,7 +54,9 @@ def _panel(top: int, title: str, at: list[int], values: list[float], lines: list
     ]
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         parts.append(f'<text x="{LEFT - 6}" y="{y(share * most) + 4}" text-anchor="end">{share * most:.3g}</text>')
-        parts.append(f'<text x="{x(share * at[-1])}" y="{bottom + 16}" text-anchor="middle">{share * at[-1]:.0f}</text>')
+        parts.append(
+            f'<text x="{x(share * at[-1])}" y="{bottom + 16}" text-anchor="middle">{share * at[-1]:.0f}</text>'
+        )
     for value, name in lines:
         parts.append(f'<path d="M{LEFT} {y(value)}H{LEFT + width}" stroke="#b33" stroke-dasharray="4 3"/>')
         parts.append(f'<text x="{LEFT + width + 4}" y="{y(value) + 4}" fill="#b33">{name}</text>')

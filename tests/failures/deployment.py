@@ -58,8 +58,9 @@ QUICK = "{shadow: 500ms}, {weight: 50, for: 500ms}"
 class Deployment:
     """Use it through `deployment(folder)`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **control: Any) -> None:
         self.home = folder / "home"
+        self._control = control
         self.remote = folder / "remote.git"
         self.repo = folder / "repo"
         self.keys = {name: Ed25519PrivateKey.generate() for name in (*ROLES, "dev")}
@@ -72,7 +73,7 @@ class Deployment:
             self.home,
             {
                 "scoring": {"port": 0, "workers": 2},
-                "control": {"port": 0},
+                "control": {"port": 0, **self._control},
                 "rollout": {"repository": str(self.remote), "tau_samples": 20, "tau_wait_s": 0.5},
             },
         )
@@ -221,9 +222,9 @@ async def _warm(url: str) -> None:
 
 
 @contextlib.contextmanager
-def deployment(folder: Path) -> Iterator[Deployment]:
-    """A founded deployment whose scorer runs."""
-    made = Deployment(folder)
+def deployment(folder: Path, **control: Any) -> Iterator[Deployment]:
+    """A founded deployment whose scorer runs; with settings of the group `control`."""
+    made = Deployment(folder, **control)
     try:
         made.found()
         yield made

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any
 
 CARDS = 2_000
-SLOW_S = 2.0
+SLOW_S = 5.0
 """A reply later than this counts as failed."""
 
 

@@ -206,7 +206,12 @@ class SegmentWriter:
         if not self._records:
             return None
         following = self._open()
-        closed = self._close()
+        try:
+            closed = self._close()
+        except OSError as error:
+            following[1].unlink(missing_ok=True)
+            os.close(following[0])
+            raise UnreachableError("a segment cannot be closed", "repair the disk under segments/") from error
         self._handle, self._path, self._offset = following
         self._records = 0
         return closed
@@ -233,7 +238,10 @@ class SegmentWriter:
             path = self._folder / f"{created:020d}-{self._worker}{OPEN_SUFFIX}"
         # The lock comes before the name: a sealer never sees an unlocked segment that has a writer.
         hidden = path.with_name(f".{path.name}")
-        handle = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        try:
+            handle = os.open(hidden, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise UnreachableError("no segment can be opened", "repair the disk under segments/") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.posix_fallocate(handle, 0, self._options.size_bytes)

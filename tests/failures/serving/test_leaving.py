@@ -1,12 +1,17 @@
-"""What the stop order promises to clients that honour `Connection: close`."""
+"""What the stop order promises to clients that honour `Connection: close` (modes 8 and 9).
+
+Who routes to this host learns late that it leaves: until then everything is served as ever.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
+import time
 from functools import partial
 from pathlib import Path
 
@@ -67,6 +72,50 @@ def test_a_request_that_waits_in_a_leaving_scorer_is_answered(tmp_path: Path) ->
         assert reply.status == 200
         reply.read()
         assert home.process.wait(30) == 0
+
+
+def test_during_the_announced_lag_new_connections_are_served_as_ever(tmp_path: Path) -> None:
+    with scorer_home(tmp_path, lag_s=2.0) as home:
+        home.settle()
+        assert home.process is not None
+        home.process.send_signal(signal.SIGTERM)
+        until(lambda: not home.ready(), "it says that it leaves")
+        leaving_since = time.monotonic()
+        served = 0
+        while time.monotonic() - leaving_since < 1.0:  # half of what was announced
+            assert home.ask([f"late-{served}"])[0]["model_version"] == "1.0.0"
+            served += 1
+        assert served > 0
+        assert home.process.wait(30) == 0
+        assert sum(home.recorded().values()) == served
+
+
+def test_everything_that_was_pipelined_is_answered_before_a_scorer_ends(tmp_path: Path) -> None:
+    with scorer_home(tmp_path, lag_s=0.0, drain_s=10.0) as home:
+        home.settle()
+        names = [f"piped-{number}" for number in range(40)]
+        host, _, port = home.url.removeprefix("http://").rpartition(":")
+        with socket.create_connection((host, int(port)), 20) as plain:
+            head, tail = b"".join(map(_request, names[:-1])), _request(names[-1])
+            plain.sendall(head + tail[:-9])
+            assert home.process is not None
+            home.process.send_signal(signal.SIGTERM)
+            until(lambda: not home.places.admin_socket.exists() or not home.ready(), "it leaves")
+            plain.sendall(tail[-9:])
+            data = b""
+            while piece := plain.recv(65_536):
+                data += piece
+        found = [line for line in data.split(b"HTTP/1.1 ") if line]
+        assert [each[:3] for each in found] == [b"200"] * len(names)
+        order = [json.loads(each.partition(b"\r\n\r\n")[2])["predictions"][0]["transaction_id"] for each in found]
+        assert order == names
+        assert b"connection: close" in found[-1]
+        assert home.process.wait(30) == 0
+
+
+def _request(name: str) -> bytes:
+    body = json.dumps({"instances": [transaction(name, 1)]}).encode()
+    return b"POST /v1/models/fraud:predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
 
 
 def _replaced(home: ScorerHome, pid: int) -> bool:
