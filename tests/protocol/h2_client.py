@@ -20,7 +20,7 @@ class _States(H2ConnectionStateMachine):
 
     def process_input(self, input_: ConnectionInputs) -> list[Event]:
         """The next state."""
-        goes_away = self.state is ConnectionState.CLIENT_OPEN and input_ is ConnectionInputs.RECV_GOAWAY
+        goes_away = self.state is not ConnectionState.CLOSED and input_ is ConnectionInputs.RECV_GOAWAY
         return [] if goes_away else super().process_input(input_)
 
 

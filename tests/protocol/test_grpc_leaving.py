@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 import tritonclient.grpc as triton
 from h2.errors import ErrorCodes
-from h2.events import PingAckReceived
+from h2.events import PingAckReceived, SettingsAcknowledged
 from tests.protocol.grpc_service import Service, body, listening, serving, vector
 from tests.protocol.h2_client import INFER, Client
 
@@ -34,6 +34,15 @@ def test_a_leaving_server_answers_what_is_under_way_and_what_was_on_its_way(serv
         assert client.status(first)[0] == "0"
         client.until_closed()
         assert client.goaways[-1] == (1, 0)
+    stopping.result(10)
+
+
+def test_a_connection_that_never_called_is_told_as_well(service: Service) -> None:
+    with Client(service.port) as client:
+        client.until(lambda: bool(client.of(SettingsAcknowledged)))
+        stopping = service.stopping()
+        client.until_closed()
+        assert client.goaways == [(2**31 - 1, 0), (0, 0)]
     stopping.result(10)
 
 

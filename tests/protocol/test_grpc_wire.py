@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+import tracemalloc
 import zlib
 from typing import Any
 
@@ -243,9 +244,16 @@ def test_a_compressed_message_is_read(coding: str, compress: Any) -> None:
 
 def test_a_compressed_message_is_bounded_by_what_it_becomes() -> None:
     data = gzip.compress(bytes(10_000_000))
-    with pytest.raises(Refusal) as caught:
-        grpc.unframed(b"\1" + struct.pack(">I", len(data)) + data, "gzip", 1_000)
+    framed = b"\1" + struct.pack(">I", len(data)) + data
+    tracemalloc.start()
+    try:
+        with pytest.raises(Refusal) as caught:
+            grpc.unframed(framed, "gzip", 1_000)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
     assert caught.value.code is Code.RESOURCE_EXHAUSTED
+    assert peak < 1_000_000
 
 
 def test_an_unknown_compression_is_unimplemented() -> None:

@@ -64,7 +64,7 @@ class _States(H2ConnectionStateMachine):
 
     def process_input(self, input_: ConnectionInputs) -> list[Event]:
         """The next state."""
-        if self.state is ConnectionState.SERVER_OPEN and input_ in _GOAWAYS:
+        if input_ in _GOAWAYS and self.state is not ConnectionState.CLOSED:
             return []
         return super().process_input(input_)
 
@@ -208,9 +208,7 @@ class Connection(H2Protocol, AbstractHandler):
         self._end_when_idle()
 
     def close(self) -> None:
-        """The connection is gone: every call under way loses its answer, and nothing else."""
-        for call in self._under_way.values():
-            call.cancel(ConnectionResetError())
+        """The connection is gone: every call under way loses its answer (grpclib cancels it), and nothing else."""
         self._under_way.clear()
 
     # Answers.
