@@ -55,14 +55,28 @@ class Engine(Protocol):
 
 def compute(feature_set: FeatureSet, events: Events, engine: Engine | None = None) -> Ints:
     """What each event saw, int64 [n, feature_set.value_count], rows in the events' order."""
-    parts = []
+    return np.concatenate([values for _, values in compute_each(feature_set, events, engine)], axis=1)
+
+
+def compute_each(
+    feature_set: FeatureSet, events: Events, engine: Engine | None = None
+) -> Iterator[tuple[Velocity, Ints]]:
+    """`compute`, a velocity at a time, for histories whose values would not fit into memory together.
+
+    Yields each velocity and int64 [n, 2 * windows].
+    """
     for velocity in feature_set.velocities:
         codes = _codes(events, velocity.entity)
         if engine is None:
-            parts.append(_by_reducer(velocity, codes, events.event_ms, events.amount))
+            yield velocity, _by_reducer(velocity, codes, events.event_ms, events.amount)
         else:
-            parts.append(_by_engine(engine, velocity, codes, events.event_ms, events.amount))
-    return np.concatenate(parts, axis=1)
+            yield velocity, _by_engine(engine, velocity, codes, events.event_ms, events.amount)
+
+
+def recent(feature_set: FeatureSet, events: Events, since_ms: int) -> npt.NDArray[np.bool_]:
+    """bool [n]: which events an event at `since_ms` or later may see; the others change nothing for it."""
+    horizon_ms = max(velocity.horizon_s for velocity in feature_set.velocities) * 1000
+    return events.event_ms >= since_ms - horizon_ms
 
 
 def _codes(events: Events, kind: str) -> Ints:

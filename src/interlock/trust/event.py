@@ -69,6 +69,7 @@ TYPES = (
     "rollout.superseded",
     # decisions
     "segment.sealed",
+    "batch.scored",
 )
 _KNOWN = frozenset(TYPES)
 

@@ -8,7 +8,7 @@ value that the caller sent.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -78,8 +78,22 @@ def decode(body: bytes, currencies: Sequence[str], max_instances: int) -> list[T
     """
     try:
         instances = _decode(body).instances
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise _malformed(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise malformed(error, 'send {"instances": [{…}]} with the fields of the OpenAPI page') from None
+    return check(instances, currencies, max_instances)
+
+
+def check(instances: list[Transaction], currencies: Sequence[str], max_instances: int) -> list[Transaction]:
+    """The transactions, if they keep the rules that their types cannot express; whatever the protocol.
+
+    Args:
+        instances: parsed.
+        currencies: what the service accepts.
+        max_instances: transactions in one request at most.
+
+    Raises:
+        UsageError: their number, a currency, or a card number outside `pan`.
+    """
     if not 1 <= len(instances) <= max_instances:
         raise UsageError(f"{len(instances)} instances", f"send 1 to {max_instances} in one request")
     for place, each in enumerate(instances):
@@ -109,19 +123,39 @@ def error(message: str) -> bytes:
     return _encode({"error": redact(message)})
 
 
-def _malformed(problem: Exception) -> UsageError:
+def malformed(problem: Exception, remedy: str) -> UsageError:
+    """What msgspec says about a body, as our error: rule and place, never a value.
+
+    Raises:
+        UsageError: an unknown field announces sensitive authentication data.
+    """
     text = str(problem)
     unknown = _UNKNOWN.search(text)
     if unknown:
         pans.refuse_sensitive([unknown.group(1)])
-        name = unknown.group(1)
-        # A name that is no name may be a value that slipped: it is not repeated.
-        text = f"unknown field {name if _FIELD.match(name) else 'with another name'}{unknown.group(2) or ''}"
+        text = f"unknown field {_named(unknown.group(1))}{unknown.group(2) or ''}"
     if not isinstance(problem, msgspec.ValidationError):
         text = "the body is not JSON"
-    return UsageError(redact(text), 'send {"instances": [{…}]} with the fields of the OpenAPI page')
+    return UsageError(redact(text), remedy)
+
+
+def refuse_unknown(names: Iterable[str]) -> None:
+    """Refuse fields that are none of a transaction's.
+
+    Raises:
+        UsageError: there is one; its name is repeated only if it looks like a name, since it may be a
+            value that slipped.
+    """
+    unknown = list(names)
+    pans.refuse_sensitive(unknown)
+    if unknown:
+        raise UsageError(f"unknown field {_named(unknown[0])}", "the OpenAPI page lists the fields")
 
 
 def describe(value: Any) -> bytes:
     """Any plain value as JSON, for the small GET endpoints."""
     return _encode(value)
+
+
+def _named(name: str) -> str:
+    return name if _FIELD.match(name) else "with another name"
