@@ -304,7 +304,7 @@ def _refusal(rows: list[dict[str, Any]], kind: type[msgspec.Struct], currencies:
         parsed: Any = msgspec.convert(rows, list[kind])  # type: ignore[valid-type]
         v1.check(parsed, currencies, len(rows))
     except msgspec.ValidationError as error:
-        return v1.malformed(error, "correct it").message.replace("`$[0].", "`")
+        return v1.malformed(error, "correct it").message.replace("`$[0]", "`$")
     except UsageError as error:
         return _PLACE.sub("", error.message)
     return None

@@ -28,7 +28,7 @@ from interlock.apps.job.score_plan import RAW, VECTORS, Desk, Plan, PlannedPart,
 from interlock.apps.job.score_velocity import velocities
 from interlock.base.canonical import canonical, sha256_hex
 from interlock.base.clock import NS_PER_S, Clock
-from interlock.base.errors import RefusedError, UnreachableError, UsageError
+from interlock.base.errors import IntegrityError, RefusedError, UnreachableError, UsageError
 from interlock.decision.decide import Model
 from interlock.features.definition import FeatureSet
 from interlock.privacy.pan import refuse_sensitive
@@ -98,9 +98,13 @@ def score(settings: Settings, request: Request, clock: Clock, report: Report) ->
             facts = _work(settings, request, (plan, desk), model, report)
             refuse_changed(source, source.parts)
             manifest = _deliver(settings, request, (plan, desk), facts, clock)
+            shutil.rmtree(folder, ignore_errors=True)
+        except (RefusedError, IntegrityError):
+            # Another input must come: this work is of no use to anybody.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         finally:
             os.close(lock)
-        shutil.rmtree(folder, ignore_errors=True)
     seconds = (clock.monotonic_ns() - started) / NS_PER_S
     return manifest | {"seconds": round(seconds, 3), "rows_per_second": round(manifest["rows"] / seconds)}
 

@@ -170,10 +170,14 @@ def open_desk(folder: Path, plan: Plan) -> tuple[Desk, int]:
         RefusedError: another run works on the same batch.
     """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    path = folder / "lock"
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
+        # A run that has just ended removed its folder, and with it the file that we hold.
+        if os.fstat(lock).st_ino != path.stat().st_ino:
+            raise BlockingIOError
+    except (BlockingIOError, FileNotFoundError) as error:
         os.close(lock)
         raise RefusedError("another run scores this very batch", "wait for it, or stop it") from error
     write_atomic(folder / _PLAN, msgspec.json.encode(plan), 0o600)
