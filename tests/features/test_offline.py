@@ -12,7 +12,7 @@ from interlock.adapters.duckdb.engine import DuckDbEngine
 from interlock.base.errors import IntegrityError, UsageError
 from interlock.features import reducer
 from interlock.features.definition import Velocity, Window, feature_set
-from interlock.features.offline import Events, build_states, compute
+from interlock.features.offline import Events, build_states, compute, recent
 
 pytestmark = pytest.mark.process  # DuckDB starts threads and takes its time
 
@@ -36,6 +36,39 @@ def history(seed: int, size: int, late: float) -> Events:
 def test_duckdb_equals_the_reducer_on_ordered_and_on_late_events(late: float) -> None:
     events = history(1, 600, late)
     assert np.array_equal(compute(TINY, events, DuckDbEngine()), compute(TINY, events))
+
+
+class NoEngine:
+    """Must not be asked."""
+
+    def query(self, text: str, events: object, columns: object) -> list[np.ndarray]:
+        raise AssertionError
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 10**6), st.integers(0, 150), st.sampled_from([1, 900, 40_000, 4_000_000]))
+def test_entities_whose_time_never_goes_back_need_no_engine(seed: int, size: int, pace: int) -> None:
+    rng = np.random.default_rng(seed)
+    events = Events(
+        {"card": rng.integers(0, 9, size) * 10**12, "terminal": rng.integers(0, 3, size).astype("U4")},
+        START + np.cumsum(rng.integers(0, pace, size)),
+        rng.integers(-100, 10_000, size),
+    )
+    assert np.array_equal(compute(TINY, events, NoEngine()), compute(TINY, events))
+
+
+def test_what_no_later_event_can_see_may_be_left_out() -> None:
+    events = history(4, 400, 0.1)
+    whole = compute(TINY, events)
+    first = 250
+    since = int(events.event_ms[first:].min())
+    kept = recent(TINY, events, since)
+    kept[first:] = True
+    assert not kept.all()
+    shorter = Events(
+        {kind: tokens[kept] for kind, tokens in events.entities.items()}, events.event_ms[kept], events.amount[kept]
+    )
+    assert np.array_equal(compute(TINY, shorter)[-(400 - first) :], whole[first:])
 
 
 @settings(max_examples=15)
@@ -70,7 +103,7 @@ class LossyEngine:
 
 def test_an_engine_that_loses_a_row_is_caught() -> None:
     with pytest.raises(IntegrityError):
-        compute(TINY, history(3, 40, 0.0), LossyEngine())
+        compute(TINY, history(3, 40, 0.3), LossyEngine())
 
 
 def test_columns_of_different_length_are_refused() -> None:

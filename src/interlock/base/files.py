@@ -6,14 +6,16 @@ the old file or the new one, whole; a crash leaves at most a temporary file besi
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import functools
 import os
 import secrets
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 _SUN_PATH = 100
 """Longest socket path that every platform takes (`sun_path` holds 104 or 108 bytes with its NUL)."""
@@ -30,12 +32,19 @@ def sync_folder(folder: Path) -> None:
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
     """Replace `path` with `data`: temporary file, fsync, rename, fsync of the folder."""
+    with replacing(path, mode) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """`write_atomic` for data that comes in pieces: `path` changes when the block ends well, else not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)

@@ -1,9 +1,9 @@
 """Velocities of a whole history: the same integers that the store would have answered.
 
-`compute` takes events in their applied order. With an engine (`adapters.duckdb`) it runs the
-generated SQL, the ordered form for entities whose time never goes back and the general form for
-the others; without one it runs the reducer, which is the truth and slow. `build_states` makes
-the store's states after a history, vectorised; they equal the reducer's byte for byte.
+`compute` takes events in their applied order. With an engine (`adapters.duckdb`) it counts runs of
+events for entities whose time never goes back, and asks the engine about the others by generated
+SQL; without one it runs the reducer, which is the truth and slow. `build_states` makes the store's
+states after a history, vectorised; they equal the reducer's byte for byte.
 """
 
 from __future__ import annotations
@@ -55,14 +55,28 @@ class Engine(Protocol):
 
 def compute(feature_set: FeatureSet, events: Events, engine: Engine | None = None) -> Ints:
     """What each event saw, int64 [n, feature_set.value_count], rows in the events' order."""
-    parts = []
+    return np.concatenate([values for _, values in compute_each(feature_set, events, engine)], axis=1)
+
+
+def compute_each(
+    feature_set: FeatureSet, events: Events, engine: Engine | None = None
+) -> Iterator[tuple[Velocity, Ints]]:
+    """`compute`, a velocity at a time, for histories whose values would not fit into memory together.
+
+    Yields each velocity and int64 [n, 2 * windows].
+    """
     for velocity in feature_set.velocities:
         codes = _codes(events, velocity.entity)
         if engine is None:
-            parts.append(_by_reducer(velocity, codes, events.event_ms, events.amount))
+            yield velocity, _by_reducer(velocity, codes, events.event_ms, events.amount)
         else:
-            parts.append(_by_engine(engine, velocity, codes, events.event_ms, events.amount))
-    return np.concatenate(parts, axis=1)
+            yield velocity, _by_engine(engine, velocity, codes, events.event_ms, events.amount)
+
+
+def recent(feature_set: FeatureSet, events: Events, since_ms: int) -> npt.NDArray[np.bool_]:
+    """bool [n]: which events an event at `since_ms` or later may see; the others change nothing for it."""
+    horizon_ms = max(velocity.horizon_s for velocity in feature_set.velocities) * 1000
+    return events.event_ms >= since_ms - horizon_ms
 
 
 def _codes(events: Events, kind: str) -> Ints:
@@ -83,15 +97,43 @@ def _by_reducer(velocity: Velocity, codes: Ints, event_ms: Ints, amount: Ints) -
 
 def _by_engine(engine: Engine, velocity: Velocity, codes: Ints, event_ms: Ints, amount: Ints) -> Ints:
     order = np.argsort(codes, kind="stable")
-    seq = sequence_in(codes, order)
     ranked = codes[order]
     back = (ranked[1:] == ranked[:-1]) & (np.diff(event_ms[order]) < 0)
-    late = np.isin(codes, ranked[1:][back])
+    late = np.isin(codes, ranked[1:][back]) if back.any() else np.zeros(len(codes), bool)
     out = np.empty((len(codes), 2 * len(velocity.windows)), np.int64)
-    for rows, text in ((~late, sql.ordered(velocity)), (late, sql.general(velocity))):
-        if rows.any():
-            table = {"entity": codes[rows], "seq": seq[rows], "event_ms": event_ms[rows], "amount": amount[rows]}
-            out[rows] = _query(engine, velocity, text, table)
+    steady = order[~late[order]]
+    out[steady] = _in_order(velocity, codes[steady], event_ms[steady], amount[steady])
+    if late.any():
+        seq = sequence_in(codes, order)
+        table = {"entity": codes[late], "seq": seq[late], "event_ms": event_ms[late], "amount": amount[late]}
+        out[late] = _query(engine, velocity, sql.general(velocity), table)
+    return out
+
+
+def _in_order(velocity: Velocity, codes: Ints, event_ms: Ints, amount: Ints) -> Ints:
+    """What events saw, sorted by entity, of entities whose time never goes back.
+
+    Then the late-event conditions of the predicate are void, and what an event sees of a window is the
+    run of its entity's events from the window's oldest tile up to itself: two places in one ascending
+    list of (entity, tile), and a difference of running sums.
+    """
+    out = np.empty((len(codes), 2 * len(velocity.windows)), np.int64)
+    if not len(codes):
+        return out
+    own = np.arange(len(codes))
+    sums = np.r_[0, np.cumsum(amount)]
+    _, entity = np.unique(codes, return_inverse=True)
+    for i, window in enumerate(velocity.windows):
+        tile = event_ms // (window.hop_seconds * 1000)
+        tile -= tile.min()
+        width = int(tile.max()) + 1
+        if (int(entity[-1]) + 1) * width >= 2**63:
+            raise UsageError("more entities and time than one pass counts", "compute it in shorter histories")
+        floor = entity * width
+        oldest = np.maximum(tile - window.seconds // window.hop_seconds, 0)
+        first = np.searchsorted(floor + tile, floor + oldest)
+        out[:, 2 * i] = own - first
+        out[:, 2 * i + 1] = sums[own] - sums[first]
     return out
 
 

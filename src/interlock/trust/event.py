@@ -71,6 +71,7 @@ TYPES = (
     # decisions
     "segment.sealed",
     "decision.explained",
+    "batch.scored",
 )
 _KNOWN = frozenset(TYPES)
 

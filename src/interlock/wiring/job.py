@@ -12,8 +12,15 @@ from interlock.settings import Settings
 _CODE = Path(__file__).resolve().parent.parent
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
     from interlock.adapters.delta.snapshots import Snapshot
+    from interlock.decision.decide import Model
     from interlock.features.definition import FeatureSet
+    from interlock.features.offline import Engine, Events
+    from interlock.privacy.token import Tokeniser
+    from interlock.registry.bundle import Bundle
     from interlock.training.config import TrainConfig
     from interlock.training.frame import Frame
     from interlock.training.ports import Tracker
@@ -105,3 +112,73 @@ def environment() -> tuple[dict[str, str], str]:
     found = {each.name.lower(): each.version for each in metadata.distributions() if each.name}
     lock = _CODE.parent.parent / "uv.lock"
     return dict(sorted(found.items())), digest_of(lock.read_bytes() if lock.is_file() else canonical(found))
+
+
+def tokeniser(settings: Settings) -> Tokeniser:
+    """Makes the tokens of this home."""
+    from interlock.adapters.files.keys import token_key
+    from interlock.privacy.token import Tokeniser
+
+    return Tokeniser(token_key(settings.places.trust))
+
+
+def open_bundle(settings: Settings, digest: str) -> Model:
+    """A model ready to decide, from a verified bundle of this home."""
+    from interlock.adapters.onnx.runtime import OnnxRuntime
+    from interlock.decision.model import open_model
+    from interlock.registry import bundle as bundles
+
+    return open_model(bundles.read(settings.places.bundles, digest), OnnxRuntime.from_bytes)
+
+
+def check_admission(settings: Settings, service: str, bundle: str, folder: str) -> None:
+    """Whether an admission stands under this home's trust root, as the scorer judges it; raises when not."""
+    from interlock.base.clock import SystemClock
+    from interlock.wiring.scorer import repository
+
+    repository(settings, SystemClock()).check(service, bundle, folder)
+
+
+def history(settings: Settings, name: str) -> Snapshot:
+    """A snapshot by its digest, by `TABLE` (the newest) or by `TABLE:VERSION`.
+
+    Raises:
+        UsageError: there is none.
+    """
+    from interlock.adapters.delta.frame import choose
+    from interlock.adapters.delta.snapshots import snapshots
+
+    tables = settings.places.tables
+    if name.startswith("blake2b-128:"):
+        folders = [path for path in sorted(tables.glob("*")) if path.is_dir()]
+        found = [each for folder in folders for each in snapshots(folder) if each.digest == name]
+        if not found:
+            raise UsageError("no table of this home has that snapshot", "name its table, or restore it")
+        return found[0]
+    table, _, version = name.partition(":")
+    if not (tables / table).is_dir() or not table.isidentifier() or (version and not version.isdigit()):
+        raise UsageError("no such table of snapshots", "name a digest, TABLE or TABLE:VERSION")
+    return choose(tables / table, int(version) if version else None)
+
+
+def history_events(settings: Settings, digest: str) -> Events:
+    """A snapshot's events, verified."""
+    from interlock.adapters.delta.snapshots import events_of, read
+
+    snapshot = history(settings, digest)
+    return events_of(read(settings.places.tables / snapshot.table, snapshot))
+
+
+def engine(threads: int) -> Engine:
+    """Computes velocities of whole histories."""
+    from interlock.adapters.duckdb.engine import DuckDbEngine
+
+    return DuckDbEngine(threads)
+
+
+def batch_scorer(bundle: Bundle) -> Callable[[Iterator[Any]], Iterator[Any]]:
+    """A function for Spark's `mapInArrow` that scores vectors with this bundle (see `adapters.arrow.map_in_arrow`)."""
+    from interlock.adapters.arrow.map_in_arrow import scorer
+    from interlock.adapters.onnx.runtime import OnnxRuntime
+
+    return scorer(bundle, OnnxRuntime.from_bytes)

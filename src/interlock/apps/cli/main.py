@@ -20,6 +20,7 @@ NOUNS: tuple[str, ...] = (
     "interlock.apps.cli.platform",
     "interlock.apps.cli.data",
     "interlock.apps.cli.train",
+    "interlock.apps.cli.score",
     "interlock.apps.cli.model",
     "interlock.apps.cli.release",
     "interlock.apps.cli.approval",

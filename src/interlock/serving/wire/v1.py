@@ -196,7 +196,7 @@ def malformed(problem: Exception, remedy: str) -> UsageError:
     return UsageError(redact(text), remedy)
 
 
-def refuse_unknown(names: Iterable[str], remedy: str) -> None:
+def refuse_unknown(names: Iterable[str], remedy: str = "the OpenAPI page lists the fields") -> None:
     """Refuse what nobody declared, if there is any.
 
     Raises:

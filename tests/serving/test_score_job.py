@@ -1,0 +1,348 @@
+"""`interlock score`: equal to the scorer bit for bit, and to itself however often it was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tests.builders import tiny_bundle
+from tests.serving.batches import instant, online, shop, troubled, write
+from tests.serving.scoring_home import ScoringHome, rows_of, told_of
+
+from interlock.adapters.delta import snapshots
+from interlock.apps.control.client import ControlClient
+from interlock.apps.job.score_crew import Crew
+from interlock.base.errors import IntegrityError, RefusedError, UnreachableError, UsageError
+from interlock.features.definition import FRAUD
+
+pytestmark = pytest.mark.process
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> ScoringHome:
+    return ScoringHome(tmp_path_factory.mktemp("scoring"))
+
+
+def split(rows: list[dict[str, Any]], days: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """History and what follows it."""
+    end = instant(rows[0]) // 86_400_000_000_000 + days
+    past = [row for row in rows if instant(row) // 86_400_000_000_000 < end]
+    return past, rows[len(past) :]
+
+
+def test_a_batch_is_scored_as_the_scorer_would_have_bit_for_bit(home: ScoringHome, tmp_path: Path) -> None:
+    past, rows = split(shop(cards=60, days=5), 3)
+    rows = troubled(rows)
+    snapshot = home.remember(past)
+    table = snapshots.read(home.settings.places.tables / "transactions", snapshot)
+    states, _ = snapshots.states_of(FRAUD, snapshot, table)
+    answered = online(home.model, rows, home.key, states)
+    shuffled = list(enumerate(rows))
+    random.Random(5).shuffle(shuffled)
+    # Ties keep the input's order: within one instant the file must have the order of the requests.
+    shuffled = _in_order_within_an_instant(shuffled)
+    bad = {**rows[0], "transaction_id": "bad", "currency": "USD"}
+    half = len(rows) // 2
+    write(tmp_path / "in" / "a.parquet", [row for _, row in shuffled[:half]], typed=False)
+    write(tmp_path / "in" / "deep" / "b.parquet", [bad, *(row for _, row in shuffled[half:])])
+    done = home.run(
+        tmp_path / "in",
+        tmp_path / "out",
+        "--service",
+        "fraud",
+        "--history",
+        "transactions",
+        "--with-vectors",
+        "--workers",
+        "2",
+        "--output",
+        "json",
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    scored = rows_of(tmp_path / "out" / "a.parquet") + rows_of(tmp_path / "out" / "deep" / "b.parquet")
+    assert len(scored) == len(rows)
+    for mine, (number, row) in zip(scored, shuffled, strict=True):
+        _, record = answered[number]
+        assert mine["transaction_id"] == row["transaction_id"] == record.transaction_id
+        assert np.array(mine["vector"], "<f4").tobytes() == record.vector
+        assert np.float32(mine["score"]).tobytes() == np.float32(record.score).tobytes()
+        assert mine["decision"] == record.decision
+        assert (mine["model_version"], mine["bundle"], mine["threshold_set"]) == (
+            record.version,
+            home.bundle.digest,
+            home.bundle.threshold_set,
+        )
+    (rejected,) = rows_of(tmp_path / "out.rejects.parquet")
+    assert rejected == {"part": "deep/b.parquet", "row": 0, "reason": "currency is not accepted"}
+    assert (found["rows"], found["scored"], found["rejected"]) == (len(rows) + 1, len(rows), 1)
+    assert found["repeated"] == len(answered) - len({record.decision_id for _, record in answered}) > 0
+    assert found["history"] == snapshot.digest
+    assert found["decisions"] == dict(sorted(Counter(each["decision"] for each in scored).items()))
+    assert len(found["decisions"]) == 4
+
+
+def _in_order_within_an_instant(shuffled: list[tuple[int, dict[str, Any]]]) -> list[tuple[int, dict[str, Any]]]:
+    places: dict[int, list[int]] = {}
+    for place, (_, row) in enumerate(shuffled):
+        places.setdefault(instant(row), []).append(place)
+    found = list(shuffled)
+    for same in places.values():
+        for place, entry in zip(same, sorted((shuffled[at] for at in same), key=lambda one: one[0]), strict=True):
+            found[place] = entry
+    return found
+
+
+def test_what_was_scored_is_an_event_and_the_output_says_what_made_it(home: ScoringHome, tmp_path: Path) -> None:
+    write(tmp_path / "in.parquet", shop(cards=8, days=1))
+    found = home.score(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    with ControlClient.open(home.settings) as control:
+        event = control.events(types=["batch.scored"])[-1]
+    assert (event.actor, event.object, event.outcome) == ("ada", "service/fraud", "success")
+    assert (event.body["bundle"], event.body["rows"], event.body["input"]) == (
+        home.bundle.digest,
+        found["rows"],
+        found["input"],
+    )
+    said = told_of(tmp_path / "out.parquet")
+    assert (said["bundle"], said["edge_clock"], said["history"]) == (home.bundle.digest, "event_time", None)
+    assert said["admission"] == found["admission"] is not None
+    manifest = json.loads((tmp_path / "out.manifest.json").read_bytes())
+    assert manifest["event_recorded"] is True
+    assert not (home.home / "batches" / manifest["key"]).exists()
+
+
+def test_the_number_of_processes_and_the_layout_of_targets_change_no_byte(home: ScoringHome, tmp_path: Path) -> None:
+    rows = troubled(shop(cards=20, days=2))
+    write(tmp_path / "in" / "x.parquet", rows[:90], group=20)
+    write(tmp_path / "in" / "y.parquet", rows[90:], group=33)
+    home.score(tmp_path / "in", tmp_path / "one", workers=1)
+    home.score(tmp_path / "in", f"file://{tmp_path}/two/", workers=3, with_vectors=False, mode="raw")
+    for name in ("x.parquet", "y.parquet"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    home.score(f"file://{tmp_path}/in", tmp_path / "all.parquet")
+    assert rows_of(tmp_path / "all.parquet") == [
+        row for name in ("x", "y") for row in rows_of(tmp_path / "one" / f"{name}.parquet")
+    ]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(home: ScoringHome) -> tuple[list[dict[str, Any]], Path]:
+    """Rows, their file, and beside it `whole.parquet`: what they are scored to."""
+    rows = troubled(shop(cards=60, days=3))
+    rows[7]["currency"] = "USD"
+    source = home.folder / "in.parquet"
+    write(source, rows, group=12)
+    home.score(source, home.folder / "whole.parquet", with_vectors=True)
+    return rows, source
+
+
+STAGES = ("take-*3.json", "velocities.json", "score-*2.json")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_killed_run_goes_on_to_the_bytes_of_one_that_never_stopped(
+    home: ScoringHome, uninterrupted: tuple[list[dict[str, Any]], Path], tmp_path: Path, stage: str
+) -> None:
+    rows, source = uninterrupted
+    options = ("--service", "fraud", "--workers", "2", "--with-vectors")
+    running = subprocess.Popen(
+        home.command(source, tmp_path / "killed.parquet", *options),
+        env=home.environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    folder = _until_it_shows(home.home / "batches", stage, running)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    _until_nobody_works_on(folder)
+    assert not (tmp_path / "killed.manifest.json").exists()
+    _holds_no_card_number(folder, {row["pan"] for row in rows})
+    seen: list[tuple[str, int]] = []
+    found = home.score(
+        source,
+        tmp_path / "killed.parquet",
+        lambda step, done, total: seen.append((step, done)),
+        with_vectors=True,
+    )
+    assert seen[0][1] > 0  # what was finished is not done again
+    for name in (".parquet", ".rejects.parquet", ".manifest.json"):
+        assert (tmp_path / f"killed{name}").read_bytes() == (home.folder / f"whole{name}").read_bytes(), name
+    assert found["rejected"] == 1
+    assert not folder.exists()
+
+
+def _until_it_shows(root: Path, pattern: str, running: subprocess.Popen[bytes]) -> Path:
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit:
+        for path in root.glob(f"*/{pattern}"):
+            return path.parent
+        assert running.poll() is None, "it ended before it could be killed"
+        time.sleep(0.002)
+    raise AssertionError("it never got there")
+
+
+def _until_nobody_works_on(folder: Path) -> None:
+    """The workers of a killed run end with it."""
+    limit = time.monotonic() + 20
+    while _workers_on(folder):
+        assert time.monotonic() < limit, "a worker outlived its batch"
+        time.sleep(0.01)
+
+
+def _workers_on(folder: Path) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder).encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def _holds_no_card_number(folder: Path, pans: set[str]) -> None:
+    pieces = list(folder.glob("*.parquet"))
+    assert pieces
+    for path in pieces:
+        table = pq.read_table(path)
+        cells = {str(cell) for column in table.columns for cell in column.to_pylist()}
+        assert not cells & pans
+        assert "pan" not in table.column_names
+        assert path.stat().st_mode & 0o077 == 0
+
+
+def test_a_finished_output_is_left_alone_and_a_damaged_one_is_made_again(home: ScoringHome, tmp_path: Path) -> None:
+    write(tmp_path / "in.parquet", shop(cards=8, days=1))
+    target = tmp_path / "out.parquet"
+    first = home.score(tmp_path / "in.parquet", target)
+    before, steps = target.stat().st_ino, []
+    again = home.score(tmp_path / "in.parquet", target, lambda *told: steps.append(told))
+    assert (steps, target.stat().st_ino, again["outputs"]) == ([], before, first["outputs"])
+    whole = target.read_bytes()
+    target.write_bytes(whole[:-1])
+    home.score(tmp_path / "in.parquet", target)
+    assert target.read_bytes() == whole
+
+
+def test_strict_fails_with_the_rules_that_were_broken_and_leaves_no_output(home: ScoringHome, tmp_path: Path) -> None:
+    rows = shop(cards=8, days=1)
+    for row in rows[:3]:
+        row["currency"] = "USD"
+    rows[4]["pan"] = rows[4]["pan"][:-1] + str((int(rows[4]["pan"][-1]) + 1) % 10)
+    write(tmp_path / "in.parquet", rows)
+    done = home.run(tmp_path / "in.parquet", tmp_path / "out.parquet", "--service", "fraud", "--strict")
+    assert done.returncode == 1
+    assert "4 rows break a rule: 3 x currency is not accepted; 1 x pan fails its check digit" in done.stderr
+    assert rows[4]["pan"] not in done.stderr + done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.parquet"]
+    assert list((home.home / "batches").iterdir()) == []
+
+
+def test_ready_vectors_score_as_the_raw_rows_they_came_from(home: ScoringHome, tmp_path: Path) -> None:
+    write(tmp_path / "in.parquet", troubled(shop(cards=20, days=2)))
+    home.score(tmp_path / "in.parquet", tmp_path / "raw.parquet", with_vectors=True)
+    raw = pq.read_table(tmp_path / "raw.parquet")
+    block = np.array(raw.column("vector").to_pylist(), np.float32)
+    columns = {name: pa.array(block[:, index]) for index, name in enumerate(FRAUD.names)}
+    table = pa.table({"transaction_id": raw.column("transaction_id"), **columns})
+    pq.write_table(table, tmp_path / "vectors.parquet", row_group_size=40)
+    found = home.score(tmp_path / "vectors.parquet", tmp_path / "out.parquet")
+    assert found["mode"] == "vectors"
+    kept = ["transaction_id", "score", "decision", "model_version", "bundle", "threshold_set"]
+    assert pq.read_table(tmp_path / "out.parquet").equals(raw.select(kept))
+    block[3, 5], block[50, 0] = np.nan, np.inf
+    columns = {name: pa.array(block[:, index]) for index, name in enumerate(FRAUD.names)}
+    pq.write_table(pa.table({"transaction_id": raw.column("transaction_id"), **columns}), tmp_path / "vectors.parquet")
+    home.score(tmp_path / "vectors.parquet", tmp_path / "out.parquet")
+    assert [row["row"] for row in rows_of(tmp_path / "out.rejects.parquet")] == [3, 50]
+    assert len(rows_of(tmp_path / "out.parquet")) == len(block) - 2
+
+
+def test_doubles_are_no_vectors(home: ScoringHome, tmp_path: Path) -> None:
+    columns = {name: pa.array([1.0]) for name in FRAUD.names}
+    pq.write_table(pa.table({"transaction_id": ["a"], **columns}), tmp_path / "in.parquet")
+    with pytest.raises(UsageError, match="not float32"):
+        home.score(tmp_path / "in.parquet", tmp_path / "out.parquet")
+
+
+def test_a_bundle_that_nobody_admitted_scores_for_research_alone(home: ScoringHome, tmp_path: Path) -> None:
+    stray = tiny_bundle(home.settings.places.bundles, version="9.0.0", seed=5)
+    write(tmp_path / "in.parquet", shop(cards=8, days=1))
+    with pytest.raises(RefusedError, match="not admitted"):
+        home.score(tmp_path / "in.parquet", tmp_path / "out.parquet", bundle=stray.digest)
+    found = home.score(tmp_path / "in.parquet", tmp_path / "out.parquet", bundle=stray.digest, research=True)
+    assert (found["unadmitted_research"], found["admission"]) == (True, None)
+    assert told_of(tmp_path / "out.parquet")["admission"] == "none: unadmitted research"
+    with ControlClient.open(home.settings) as control:
+        assert control.events(types=["batch.scored"])[-1].body["unadmitted_research"] is True
+    admitted = home.score(tmp_path / "in.parquet", tmp_path / "ok.parquet", bundle=home.bundle.digest, research=True)
+    assert (admitted["unadmitted_research"], admitted["service"]) == (False, "fraud")
+
+
+def test_a_service_under_which_nothing_serves_is_refused(tmp_path: Path) -> None:
+    bare = ScoringHome(tmp_path, serves=False)
+    write(tmp_path / "in.parquet", shop(cards=8, days=1))
+    with pytest.raises(RefusedError, match="nothing serves"):
+        bare.score(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    bare.serve()
+    (admission,) = (bare.home / "admissions").rglob("*.json")
+    data = admission.read_bytes()
+    admission.write_bytes(data.replace(b'"commit":"0', b'"commit":"1'))
+    with pytest.raises(IntegrityError):
+        bare.score(tmp_path / "in.parquet", tmp_path / "out.parquet")
+
+
+def test_a_second_run_of_the_same_batch_is_refused_while_the_first_works(home: ScoringHome, tmp_path: Path) -> None:
+    write(tmp_path / "in.parquet", shop(cards=60, days=2), group=4)
+    first = subprocess.Popen(
+        home.command(tmp_path / "in.parquet", tmp_path / "a.parquet", "--service", "fraud", "--workers", "1"),
+        env=home.environment(),
+    )
+    try:
+        _until_it_shows(home.home / "batches", "take-*.json", first)
+        with pytest.raises(RefusedError, match="another run"):
+            home.score(tmp_path / "in.parquet", tmp_path / "b.parquet")
+    finally:
+        assert first.wait(60) == 0
+
+
+def test_an_empty_input_gives_an_empty_output(home: ScoringHome, tmp_path: Path) -> None:
+    rows = shop(cards=8, days=1)
+    write(tmp_path / "in.parquet", rows)
+    pq.write_table(pq.read_table(tmp_path / "in.parquet").slice(0, 0), tmp_path / "in.parquet")
+    assert home.score(tmp_path / "in.parquet", tmp_path / "out.parquet")["rows"] == 0
+    for row in rows:
+        row["currency"] = "USD"
+    write(tmp_path / "bad.parquet", rows)
+    found = home.score(tmp_path / "bad.parquet", tmp_path / "out.parquet")
+    assert (found["scored"], found["rejected"]) == (0, len(rows))
+    assert rows_of(tmp_path / "out.parquet") == []
+
+
+def test_a_process_that_is_killed_ends_the_batch_with_its_remedy(home: ScoringHome, tmp_path: Path) -> None:
+    with Crew(tmp_path, 1) as crew:
+        os.kill(_worker(tmp_path), signal.SIGKILL)
+        with pytest.raises(UnreachableError, match="ended"):
+            crew.run([("take", 0, 0)], lambda task, facts: None)
+    with pytest.raises(IntegrityError, match="damaged plan"), Crew(tmp_path, 1) as crew:
+        crew.run([("take", 0, 0)], lambda task, facts: None)
+
+
+def _worker(folder: Path) -> int:
+    limit = time.monotonic() + 20
+    while not (found := _workers_on(folder)):
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+    return found[0]
