@@ -12,6 +12,7 @@ import pytest
 import schemathesis
 from tests.protocol.bodies import CARD, COLUMNS, body, columns, tensor
 
+from interlock.apps.scorer import doors
 from interlock.base.errors import UsageError
 from interlock.serving.options import ServingOptions
 from interlock.serving.wire import oip, openapi, v1, v2
@@ -56,6 +57,17 @@ def test_it_is_plain_json_and_every_reference_has_its_target() -> None:
             place = place[part]
 
 
+def test_the_doors_serve_every_operation_and_nothing_that_the_page_leaves_out() -> None:
+    unlisted = set(doors._ROUTES)
+    for each in openapi.OPERATIONS:
+        path = each.path.format(model="fraud", version="1.0.0")
+        route = next(route for route in doors._ROUTES if route.path.fullmatch(path))
+        assert ("POST" if each.takes else "GET") in route.methods
+        assert (route.action == "") == each.public
+        unlisted.discard(route)
+    assert not unlisted
+
+
 def test_operations_are_named_once() -> None:
     names = [each.name for each in openapi.OPERATIONS]
     assert len(names) == len(set(names))
@@ -94,6 +106,15 @@ def test_the_page_and_the_parser_agree_about_a_transaction(name: str, value: Any
     except UsageError:
         taken = False
     assert valid("PredictRequest", request) == taken
+
+
+def test_an_explanation_is_asked_for_by_decisions_or_by_instances() -> None:
+    decision = "0199f0a0-7a1b-7c3d-8e4f-0123456789ab"
+    assert valid("ExplainRequest", {"decision_ids": [decision]})
+    assert valid("ExplainRequest", {"instances": [COLUMNS]})
+    assert not valid("ExplainRequest", {"decision_ids": [decision], "instances": [COLUMNS]})
+    assert not valid("ExplainRequest", {"decision_ids": [decision + "\n"]})
+    assert not valid("ExplainRequest", {"decision_ids": [decision] * 5})
 
 
 def test_a_missing_field_and_too_many_instances_are_not_valid() -> None:

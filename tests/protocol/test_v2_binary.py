@@ -180,6 +180,11 @@ def test_a_torn_or_forged_frame_is_refused_with_a_remedy(sent: bytes, header: in
     assert problem.remedy
 
 
+@pytest.mark.parametrize("header", [-1, len(HEAD) + 1])
+def test_a_header_that_is_not_within_the_body_is_called_so(header: int) -> None:
+    assert "the header length is not within the body" in str(refusal(HEAD, header))
+
+
 @pytest.mark.parametrize("datatype", ["BYTES", "INT64"])
 def test_no_message_repeats_raw_bytes(datatype: str) -> None:
     assert CARD not in str(refusal(*one(CARD.encode(), datatype=datatype, shape=[3])))

@@ -164,6 +164,7 @@ REFUSED: dict[str, bytes] = {
     "ragged data": body(tensor([[1, 2], [3]], shape=[2, 2])),
     "data nested as another shape": body(tensor([[1, 2], [3, 4], [5, 6]], shape=[2, 3])),
     "data nested deeper than its shape": body(tensor([[1]], shape=[1])),
+    "texts nested deeper than their shape": body(tensor([["x"]], "BYTES", [1])),
     "data nested less deep than its shape": body(tensor([[1, 1]], shape=[1, 1, 2])),
     "lists without end": b'{"inputs":[{"name":"x","shape":[1],"datatype":"FP32","data":' + b"[" * 100_000,
     "text among numbers": body(tensor(["1"])),
@@ -210,6 +211,8 @@ def test_what_breaks_a_rule_is_refused_with_a_remedy(text: bytes) -> None:
         (body(tensor([1]), **{CARD: 1}), "unknown field with another name"),
         (body(tensor([1], shape=[2])), "inputs[0].data has 1 elements"),
         (body(tensor([1]), tensor([1e39])), "inputs[1].data"),
+        (body(tensor(..., shape=[1])), "inputs[0] has no data"),
+        (body(tensor(None, shape=[1])), "inputs[0] has no data"),
         (body(tensor([1], "FP8")), "inputs[0].datatype is unknown — known: BOOL"),
     ],
 )

@@ -204,6 +204,11 @@ WRONG: dict[str, tuple[Tensor, ...]] = {
     "a feature twice": tuple(floats([1], name=name) for name in (*NAMES, "ratio")),
     "features of other lengths": tuple(floats([1] * (place + 1), name=name) for place, name in enumerate(NAMES)),
     "too many rows of features": tuple(floats([1] * 9, name=name) for name in NAMES),
+    "one feature that lies across": (
+        floats([1, 2], name="ratio"),
+        floats([1, 2], name="count_1h"),
+        floats([1, 2], 1, 2, name="amount_1h"),
+    ),
     "a feature of two columns": tuple(floats([1, 2], 1, 2, name=name) for name in NAMES),
     "a card code": (floats([1, 2, 3], name="cvv"),),
     "a card number as a name": tuple(floats([1], name=name) for name in (*NAMES, CARD)),

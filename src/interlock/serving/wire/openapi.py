@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from interlock.decision.decide import DECISIONS
+from interlock.decision.explain import Uuid
 from interlock.serving.options import ServingOptions
 from interlock.serving.wire import oip, tensors, v1, v2
 
@@ -73,7 +74,7 @@ OPERATIONS = (
     _Operation("/", "alive", "health", "Whether the process lives", "Alive", public=True),
     _Operation("/v2/health/live", "live", "health", "Whether the process lives", "Live", public=True),
     _Operation("/v2/health/ready", "ready", "health", "Whether traffic should come", "Ready", public=True),
-    _Operation("/metrics", "metrics", "health", "Counters of all workers, for Prometheus", _TEXT, public=True),
+    _Operation("/metrics", "metrics", "health", "Counters of all workers, for Prometheus", _TEXT),
     _Operation("/openapi.json", "openapi", "health", "This document", "Document", public=True),
 )
 """The whole API."""
@@ -224,7 +225,7 @@ def _schemas(options: ServingOptions) -> Json:  # long: the table
             "data": _ref("TensorData"),
         }
     instances = _list(_ref("Transaction"), minItems=1, maxItems=options.max_instances)
-    decisions = _list({"type": "string", "format": "uuid"}, minItems=1, maxItems=options.max_instances)
+    decisions = _list(_portable(msgspec.json.schema(Uuid)), minItems=1, maxItems=options.max_instances)
     described = _list(_object({"name": _STRING, "datatype": _STRING, "shape": _list({"type": "integer"})}))
     return schemas | {
         "TensorData": _list({"anyOf": [_BOOL, {"type": "number"}, _STRING, {"type": "null"}, _ref("TensorData")]}),
