@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from interlock.apps.conformance.asking import NOBODY, Ask, fixed, of_model, of_version
-from interlock.apps.conformance.case import HttpCase, Reply, Subject
-from interlock.apps.conformance.judging import Judge, body_of, both, error_object, members, refused, status_in
-from interlock.apps.conformance.tensors import DATATYPES, Unreadable
+from interlock.apps.conformance.asking import NOBODY, Ask, content, fixed, infer, of_model, of_version, one
+from interlock.apps.conformance.case import Dialogue, HttpCase, NotApplicable, Reply, Subject
+from interlock.apps.conformance.judging import (
+    Judge,
+    body_of,
+    both,
+    error_object,
+    inference,
+    members,
+    refused,
+    status_in,
+)
+from interlock.apps.conformance.tensors import DATATYPES, Unreadable, sample_of
 
 _OIP = "OIP REST, "
 _NO_VERSION = "987654321"
@@ -47,6 +56,13 @@ def _affirms(*names: str) -> Judge:
                 yield f"none of {', '.join(names)} is true"
 
     return judge
+
+
+def _all_listed(subject: Subject) -> Dialogue:
+    inputs = sample_of(subject.metadata)
+    if not inputs:
+        raise NotApplicable("the metadata lists no inputs")
+    return one(infer(subject, content(subject, [each.as_json() for each in inputs])))
 
 
 def _named(subject: Subject, replies: Sequence[Reply]) -> Iterator[str]:
@@ -123,4 +139,6 @@ CASES: tuple[HttpCase, ...] = (
     _case(19, _MODEL, ("GET of a model named ..%2f..%2fetc", "404"), fixed("GET", "/v2/models/..%2f..%2fetc"),
           status_in(400, 404)),
     _case(20, "HTTP/REST", ("GET /v2/no/such/page", "404"), fixed("GET", "/v2/no/such/page"), status_in(404)),
+    _case(21, _MODEL, ("an inference with every input that the metadata lists", "200: inputs are those required"),
+          _all_listed, inference),
 )  # fmt: skip

@@ -7,7 +7,7 @@ that need it are inconclusive with that reason: discovery never fails a server.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,9 @@ from interlock.apps.conformance.connection import Door, hold
 from interlock.apps.conformance.judging import body_of, differences, outputs_of
 from interlock.apps.conformance.tensors import Sample, Unreadable, sample_of, samples_from
 from interlock.base.errors import UsageError
+
+_ALONE = 4
+"""Inputs that are tried alone at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ async def discover(door: Door, model: str, version: str, given: Example, with_re
     metadata = await _object(door, model_path(found))
     versions = metadata.get("versions")
     listed = str(versions[0]) if isinstance(versions, list) and versions else ""
-    inputs = given.inputs or _sample(metadata)
+    inputs = given.inputs or await _accepted(door, replace(found, metadata=metadata))
     spoken = bool(await _object(door, "/v1/models") or await _object(door, f"/v1/models/{quote(name, safe='')}"))
     found = replace(found, v1=spoken, version=version or listed, metadata=metadata, inputs=inputs)
     found = replace(found, instances=given.instances if given.instances is not None else _instances(inputs))
@@ -78,7 +81,19 @@ async def discover(door: Door, model: str, version: str, given: Example, with_re
     return await _probe(door, found) if inputs else found
 
 
-def _sample(metadata: dict[str, Any]) -> tuple[Sample, ...]:
+async def _accepted(door: Door, subject: Subject) -> tuple[Sample, ...]:
+    """The inputs that the metadata lists; where those together are refused, the first that is answered alone."""
+    whole = _sample(subject.metadata)
+    for inputs in (whole, *((each,) for each in whole[:_ALONE])):
+        if (
+            inputs
+            and (await hold(door, one(infer(subject, content(replace(subject, inputs=inputs))))))[0].status == 200
+        ):
+            return inputs
+    return whole
+
+
+def _sample(metadata: Mapping[str, Any]) -> tuple[Sample, ...]:
     try:
         return sample_of(metadata)
     except (TypeError, ValueError, AttributeError):
