@@ -25,7 +25,7 @@ ROOMS = {
     "analysis",
     "base",
 }
-PLACES_UNDER_APPS = {"scorer", "control", "job", "cli", "views", "demo"}
+PLACES_UNDER_APPS = {"scorer", "control", "job", "cli", "views", "demo", "conformance"}
 TOP = {
     "README.md",
     "ARCHITECTURE.md",
