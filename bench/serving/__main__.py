@@ -18,10 +18,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.serving import arithmetic
+from bench.serving import arithmetic, probe
 from bench.serving.contestants import ALL, ROOT, Contestant
 from bench.serving.generator import Job
 from bench.serving.home import Home
+from bench.serving.payloads import KINDS
 
 CONNECTIONS = 64
 
@@ -50,6 +51,7 @@ def run_name() -> str:
 def measure(contestant: Contestant, home: Home, phases: tuple[float, float]) -> dict[str, Any]:
     """One row."""
     with contestant.start(home) as running:
+        check(contestant, home, running.address)
         job = Job(
             address=running.address,
             kind=contestant.kind,
@@ -63,6 +65,18 @@ def measure(contestant: Contestant, home: Home, phases: tuple[float, float]) -> 
             groups={"server": running.pids, "store": [home.valkey.pid]},
         )
         return row(generate(job), contestant)
+
+
+def check(contestant: Contestant, home: Home, address: tuple[str, int]) -> None:
+    """Wait until it answers, and compare its score with the model's."""
+    request = KINDS[contestant.kind](contestant.target, run_name())(0)
+    body = probe.answer(address, request)
+    if contestant.knows is None:
+        return
+    champion = home.bundles["1.0.0"]
+    wanted = probe.expected(contestant.knows, champion.files["model.onnx"], champion.manifest["output"])
+    if abs(probe.score_of(body) - wanted) > probe.TOLERANCE:
+        raise ValueError(f"it scores {probe.score_of(body)} where the model scores {wanted}")
 
 
 def row(found: dict[str, Any], contestant: Contestant) -> dict[str, Any]:

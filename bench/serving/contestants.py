@@ -45,6 +45,8 @@ class Contestant:
         target: request target.
         settings: what a reader should know about how it ran.
         must: what each reply holds.
+        knows: where its velocities come from, for the score expected of its first answer: `nothing` (an empty
+            store), `history` (a filled one), `vector` (the request brings all), None for a floor.
         pipeline: requests under way on each connection.
     """
 
@@ -54,6 +56,7 @@ class Contestant:
     target: str
     settings: str
     must: str = ""
+    knows: str | None = None
     pipeline: int = 1
 
 
@@ -98,17 +101,20 @@ def floor(which: str) -> Start:
     return start
 
 
+def python_of(environment: str) -> str:
+    """The interpreter of one of the peers' environments."""
+    found = PEERS / ".venv" / environment / "bin" / "python"
+    if not found.exists():
+        raise FileNotFoundError(f"the peers' environment {environment} is not installed: make bench-serving does it")
+    return str(found)
+
+
 def peer(environment: str, module: str, *arguments: str) -> Start:
     """A server in one of the peers' environments: `python -m bench.peers.<module> PORT FOLDER …`."""
 
     def start(home: Home) -> contextlib.AbstractContextManager[Running]:
         port = free_port()
-        python = PEERS / ".venv" / environment / "bin" / "python"
-        if not python.exists():
-            raise FileNotFoundError(
-                f"the peers' environment {environment} is not installed: make bench-serving does it"
-            )
-        line = [str(python), "-m", f"bench.peers.{module}", str(port), str(home.folder), *arguments]
+        line = [python_of(environment), "-m", f"bench.peers.{module}", str(port), str(home.folder), *arguments]
         return command(home, module, line, port)
 
     return start
@@ -122,6 +128,21 @@ def interlock(home: Home, endpoint: str = "scoring", workers: int = 1) -> Iterat
         yield Running([process.pid], home.endpoint(endpoint))
     finally:
         end(process)
+
+
+def feast(runtime: str) -> Start:
+    """KServe's SDK with features from Feast, whose online store is filled first."""
+
+    def start(home: Home) -> contextlib.AbstractContextManager[Running]:
+        home.empty_store()
+        socket_path = str(home.places.run / "valkey.sock")
+        line = [python_of("kserve"), "-m", "bench.peers.feast_store", str(home.folder), socket_path]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, timeout=180, check=False)
+        if done.returncode:
+            raise ChildProcessError(f"Feast could not be filled: {done.stderr.decode(errors='replace')[-1_500:]}")
+        return peer("kserve", "kserve_server", "feast", runtime, socket_path)(home)
+
+    return start
 
 
 _PREDICT = "/v1/models/fraud:predict"
@@ -150,7 +171,7 @@ ALL = (
         _PREDICT,
         "uvicorn with httptools and uvloop, no access log; an ASGI constant answer, the body is not read",
     ),
-    Contestant("interlock-full", interlock, "transactions", _PREDICT, _OURS, '"degraded":false'),
+    Contestant("interlock-full", interlock, "transactions", _PREDICT, _OURS, '"degraded":false', "nothing"),
     Contestant(
         "interlock-full-pipelined",
         interlock,
@@ -158,8 +179,84 @@ ALL = (
         _PREDICT,
         _OURS + "; the client pipelines 16 requests on each connection",
         '"degraded":false',
+        "nothing",
         16,
     ),
-    Contestant("interlock-tensor", interlock, "tensors", _INFER, _OURS + "; V2 JSON [1,61]", '"score"'),
-    Contestant("interlock-tensor-binary", interlock, "binary", _INFER, _OURS + "; V2 binary [1,61]", '"score"'),
+    Contestant("interlock-tensor", interlock, "tensors", _INFER, _OURS + "; V2 JSON [1,61]", '"score"', "vector"),
+    Contestant(
+        "interlock-tensor-binary", interlock, "binary", _INFER, _OURS + "; V2 binary [1,61]", '"score"', "vector"
+    ),
+    Contestant(
+        "kserve-feast",
+        feast("xgboost"),
+        "transactions",
+        _PREDICT,
+        "KServe SDK ModelServer, workers=1, its defaults; look-up by Feast SDK (one feature service, four views, "
+        "redis-py on the same Valkey's unix socket) and XGBoost inplace_predict in one process, V1 JSON",
+        '"score"',
+        "history",
+    ),
+    Contestant(
+        "kserve-feast-onnx",
+        feast("onnx"),
+        "transactions",
+        _PREDICT,
+        "as kserve-feast, the model in ONNX Runtime",
+        '"score"',
+        "history",
+    ),
+    Contestant(
+        "kserve",
+        peer("kserve", "kserve_server", "tensors", "xgboost"),
+        "tensors",
+        _INFER,
+        "KServe SDK ModelServer, workers=1, its defaults; XGBoost inplace_predict; V2 JSON [1,61]",
+        '"score"',
+        "vector",
+    ),
+    Contestant(
+        "kserve-onnx",
+        peer("kserve", "kserve_server", "tensors", "onnx"),
+        "tensors",
+        _INFER,
+        "as kserve, the model in ONNX Runtime",
+        '"score"',
+        "vector",
+    ),
+    Contestant(
+        "mlserver",
+        peer("mlserver", "mlserver_server", "1"),
+        "tensors",
+        _INFER,
+        "mlserver start, mlserver-xgboost, parallel_workers=1 (its default), debug=false; V2 JSON [1,61]",
+        '"predict"',
+        "vector",
+    ),
+    Contestant(
+        "mlserver-inline",
+        peer("mlserver", "mlserver_server", "0"),
+        "tensors",
+        _INFER,
+        "as mlserver, parallel_workers=0",
+        '"predict"',
+        "vector",
+    ),
+    Contestant(
+        "fastapi-xgboost",
+        peer("kserve", "fastapi_server", "xgboost"),
+        "rows",
+        "/predict",
+        "FastAPI with pydantic models, uvicorn[standard], one worker, no access log; XGBoost inplace_predict",
+        '"predictions"',
+        "vector",
+    ),
+    Contestant(
+        "fastapi-onnx",
+        peer("kserve", "fastapi_server", "onnx"),
+        "rows",
+        "/predict",
+        "as fastapi-xgboost, the model in ONNX Runtime",
+        '"predictions"',
+        "vector",
+    ),
 )

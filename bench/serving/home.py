@@ -81,15 +81,9 @@ class Home:
             folder = admit(self.home, made, self._office)
             self.arms.append(Arm("champion", made.digest, folder, version))
             self.bundles[version] = made
-
-    @property
-    def model_files(self) -> dict[str, Path]:
-        """The champion's model for the peers: native and exported."""
-        files = self.bundles["1.0.0"].files
-        found = {"ubj": self.folder / "model.ubj", "onnx": self.folder / "model.onnx"}
-        found["ubj"].write_bytes(files["explain/booster.ubj"])
-        found["onnx"].write_bytes(files["model.onnx"])
-        return found
+        champion = self.bundles["1.0.0"].files  # for the peers: native and exported
+        (self.folder / "model.ubj").write_bytes(champion["explain/booster.ubj"])
+        (self.folder / "model.onnx").write_bytes(champion["model.onnx"])
 
     def empty_store(self) -> None:
         """Forget every key, and declare an empty base: without one every answer is degraded."""
