@@ -1,0 +1,262 @@
+"""Who is measured: how each is started, what it is sent, and which settings it runs with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.serving.home import Home, end, until
+
+ROOT = Path(__file__).parent.parent.parent
+PEERS = ROOT / "bench" / "peers"
+START_S = 90.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A started contestant.
+
+    Attributes:
+        pids: its root processes.
+        address: where it listens.
+    """
+
+    pids: list[int]
+    address: tuple[str, int]
+
+
+Start = Callable[[Home], "contextlib.AbstractContextManager[Running]"]
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One row of the result.
+
+    Attributes:
+        name: in the result.
+        start: starts it.
+        kind: of request, from `payloads.KINDS`, or `grpc`.
+        target: request target.
+        settings: what a reader should know about how it ran.
+        must: what each reply holds.
+        knows: where its velocities come from, for the score expected of its first answer: `nothing` (an empty
+            store), `history` (a filled one), `vector` (the request brings all), None for a floor.
+        pipeline: requests under way on each connection.
+    """
+
+    name: str
+    start: Start
+    kind: str
+    target: str
+    settings: str
+    must: str = ""
+    knows: str | None = None
+    pipeline: int = 1
+
+
+def free_port() -> int:
+    """A port that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def command(home: Home, name: str, line: list[str], port: int) -> Iterator[Running]:
+    """A server process that listens on `port` once it is ready."""
+    path = home.folder / f"{name}.log"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("INTERLOCK_", "VIRTUAL_ENV"))}
+    with path.open("wb") as log:
+        process = subprocess.Popen(
+            line, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        until(lambda: process.poll() is not None or _listens(port), f"{name} listens", START_S)
+        if process.poll() is not None:
+            raise ChildProcessError(f"{name} ended at once: {path.read_text(errors='replace')[-1_500:]}")
+        yield Running([process.pid], ("127.0.0.1", port))
+    finally:
+        end(process)
+
+
+def floor(which: str) -> Start:
+    """An empty server in our own environment."""
+
+    def start(home: Home) -> contextlib.AbstractContextManager[Running]:
+        port = free_port()
+        return command(home, f"floor-{which}", [sys.executable, "-m", "bench.serving.floors", which, str(port)], port)
+
+    return start
+
+
+def python_of(environment: str) -> str:
+    """The interpreter of one of the peers' environments."""
+    found = PEERS / ".venv" / environment / "bin" / "python"
+    if not found.exists():
+        raise FileNotFoundError(f"the peers' environment {environment} is not installed: make bench-serving does it")
+    return str(found)
+
+
+def peer(environment: str, module: str, *arguments: str) -> Start:
+    """A server in one of the peers' environments: `python -m bench.peers.<module> PORT FOLDER …`."""
+
+    def start(home: Home) -> contextlib.AbstractContextManager[Running]:
+        port = free_port()
+        line = [python_of(environment), "-m", f"bench.peers.{module}", str(port), str(home.folder), *arguments]
+        return command(home, module, line, port)
+
+    return start
+
+
+@contextlib.contextmanager
+def interlock(home: Home, endpoint: str = "scoring", workers: int = 1) -> Iterator[Running]:
+    """`interlock serve`."""
+    process = home.serve(workers)
+    try:
+        yield Running([process.pid], home.endpoint(endpoint))
+    finally:
+        end(process)
+
+
+def feast(runtime: str) -> Start:
+    """KServe's SDK with features from Feast, whose online store is filled first."""
+
+    def start(home: Home) -> contextlib.AbstractContextManager[Running]:
+        home.empty_store()
+        socket_path = str(home.places.run / "valkey.sock")
+        line = [python_of("kserve"), "-m", "bench.peers.feast_store", str(home.folder), socket_path]
+        done = subprocess.run(line, cwd=ROOT, capture_output=True, timeout=180, check=False)
+        if done.returncode:
+            raise ChildProcessError(f"Feast could not be filled: {done.stderr.decode(errors='replace')[-1_500:]}")
+        return peer("kserve", "kserve_server", "feast", runtime, socket_path)(home)
+
+    return start
+
+
+_PREDICT = "/v1/models/fraud:predict"
+_INFER = "/v2/models/fraud/infer"
+_OURS = "interlock serve, scoring.workers=1, store.budget_ms=30, all else default; Valkey on its unix socket"
+
+ALL = (
+    Contestant(
+        "floor-own",
+        floor("own"),
+        "transactions",
+        _PREDICT,
+        "our HTTP protocol (httptools, uvloop), a handler that answers a constant",
+    ),
+    Contestant(
+        "floor-granian",
+        peer("kserve", "floor_granian"),
+        "transactions",
+        _PREDICT,
+        "granian RSGI, workers=1, its defaults, no access log; a constant answer, the body is not read",
+    ),
+    Contestant(
+        "floor-uvicorn",
+        floor("uvicorn"),
+        "transactions",
+        _PREDICT,
+        "uvicorn with httptools and uvloop, no access log; an ASGI constant answer, the body is not read",
+    ),
+    Contestant("interlock-full", interlock, "transactions", _PREDICT, _OURS, '"degraded":false', "nothing"),
+    Contestant(
+        "interlock-full-pipelined",
+        interlock,
+        "transactions",
+        _PREDICT,
+        _OURS + "; the client pipelines 16 requests on each connection",
+        '"degraded":false',
+        "nothing",
+        16,
+    ),
+    Contestant("interlock-tensor", interlock, "tensors", _INFER, _OURS + "; V2 JSON [1,61]", '"score"', "vector"),
+    Contestant(
+        "interlock-tensor-binary", interlock, "binary", _INFER, _OURS + "; V2 binary [1,61]", '"score"', "vector"
+    ),
+    Contestant(
+        "kserve-feast",
+        feast("xgboost"),
+        "transactions",
+        _PREDICT,
+        "KServe SDK ModelServer, workers=1, its defaults; look-up by Feast SDK (one feature service, four views, "
+        "redis-py on the same Valkey's unix socket) and XGBoost inplace_predict in one process, V1 JSON",
+        '"score"',
+        "history",
+    ),
+    Contestant(
+        "kserve-feast-onnx",
+        feast("onnx"),
+        "transactions",
+        _PREDICT,
+        "as kserve-feast, the model in ONNX Runtime",
+        '"score"',
+        "history",
+    ),
+    Contestant(
+        "kserve",
+        peer("kserve", "kserve_server", "tensors", "xgboost"),
+        "tensors",
+        _INFER,
+        "KServe SDK ModelServer, workers=1, its defaults; XGBoost inplace_predict; V2 JSON [1,61]",
+        '"score"',
+        "vector",
+    ),
+    Contestant(
+        "kserve-onnx",
+        peer("kserve", "kserve_server", "tensors", "onnx"),
+        "tensors",
+        _INFER,
+        "as kserve, the model in ONNX Runtime",
+        '"score"',
+        "vector",
+    ),
+    Contestant(
+        "mlserver",
+        peer("mlserver", "mlserver_server", "1"),
+        "tensors",
+        _INFER,
+        "mlserver start, mlserver-xgboost, parallel_workers=1 (its default), debug=false; V2 JSON [1,61]",
+        '"predict"',
+        "vector",
+    ),
+    Contestant(
+        "mlserver-inline",
+        peer("mlserver", "mlserver_server", "0"),
+        "tensors",
+        _INFER,
+        "as mlserver, parallel_workers=0",
+        '"predict"',
+        "vector",
+    ),
+    Contestant(
+        "fastapi-xgboost",
+        peer("kserve", "fastapi_server", "xgboost"),
+        "rows",
+        "/predict",
+        "FastAPI with pydantic models, uvicorn[standard], one worker, no access log; XGBoost inplace_predict",
+        '"predictions"',
+        "vector",
+    ),
+    Contestant(
+        "fastapi-onnx",
+        peer("kserve", "fastapi_server", "onnx"),
+        "rows",
+        "/predict",
+        "as fastapi-xgboost, the model in ONNX Runtime",
+        '"predictions"',
+        "vector",
+    ),
+)
