@@ -50,22 +50,22 @@ _Token = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{32}\Z")]
 
 
 def _with_token() -> type[msgspec.Struct]:
-    """`v1.Transaction` with a card's token in place of its number: the same fields, the same rules."""
-    hints = get_type_hints(v1.Transaction, include_extras=True)
+    """`v1.Stated` with a card's token in place of its number: the same fields, the same rules."""
+    hints = get_type_hints(v1.Stated, include_extras=True)
     fields: list[Any] = [("card", _Token)]
     fields += [
         (each.name, hints[each.name], *(() if each.required else (each.default,)))
-        for each in msgspec.structs.fields(v1.Transaction)
+        for each in msgspec.structs.fields(v1.Stated)
         if each.name != "pan"
     ]
     return msgspec.defstruct("Tokenised", fields, kw_only=True, forbid_unknown_fields=True, frozen=True)
 
 
 Tokenised = _with_token()
-_ID: Any = get_type_hints(v1.Transaction, include_extras=True)["transaction_id"]
-FIELDS = frozenset(v1.Transaction.__struct_fields__) | {"card", EVENT_NS}
+_ID: Any = get_type_hints(v1.Stated, include_extras=True)["transaction_id"]
+FIELDS = frozenset(v1.Stated.__struct_fields__) | {"card", EVENT_NS}
 """Columns that `take` reads; `pan` or `card`, `event_time` or `event_ns`."""
-OPTIONAL = frozenset(each.name for each in msgspec.structs.fields(v1.Transaction) if not each.required)
+OPTIONAL = frozenset(each.name for each in msgspec.structs.fields(v1.Stated) if not each.required)
 
 
 class Tokeniser(Protocol):
@@ -127,7 +127,7 @@ def take(columns: Columns, currencies: Sequence[str], tokeniser: Tokeniser) -> T
     tokens = "card" in given
     refuse_missing(columns)
     rejected: dict[int, str] = {}
-    found = _checked(given, Tokenised if tokens else v1.Transaction, currencies, rejected)
+    found = _checked(given, Tokenised if tokens else v1.Stated, currencies, rejected)
     times = _instants(columns.get(EVENT_NS), given.get("event_time"), found, rejected)
     cards = given["card"] if tokens else _cards(given["pan"], tokeniser, found, rejected)
     kept = [row for row in found if row not in rejected]
