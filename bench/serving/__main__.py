@@ -33,8 +33,7 @@ def generate(job: Job) -> dict[str, Any]:
         [sys.executable, "-m", "bench.serving.generator"],
         input=json.dumps(asdict(job)).encode(),
         cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         timeout=job.warm_s + job.measure_s + 60,
         check=False,
     )

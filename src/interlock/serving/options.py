@@ -13,9 +13,9 @@ class ServingOptions:
     Attributes:
         host: address of the scoring listener.
         port: its port; 0 lets the system choose (the real one is in `run/endpoints.json`).
+        workers: scoring processes on the one listener.
         grpc: whether there is a gRPC door.
         grpc_port: its port; None: the one after `port`, or any where that is 0.
-        workers: scoring processes on the one listener.
         backlog: connections the kernel may queue for the listener.
         max_connections: open connections per worker; beyond it new ones wait in the backlog.
         max_header_bytes: request line and headers of one request (then 431).
@@ -57,9 +57,9 @@ class ServingOptions:
 
     host: str = "127.0.0.1"
     port: int = 8080
+    workers: int = 2
     grpc: bool = True
     grpc_port: int | None = None
-    workers: int = 2
     backlog: int = 2_048
     max_connections: int = 4_096
     max_header_bytes: int = 16_384
