@@ -52,6 +52,7 @@ class SmallScoring:
         """See the module."""
         self.asked.append((request, caller))
         if request.model == "held":
+            oip.vectors(request, FEATURES, 8)  # what is wrong is refused at once, as everywhere
             self.held.append((request, done))
         elif request.model == "busy":
             raise Unanswered(429, f"too many for {CARD}", 2)
