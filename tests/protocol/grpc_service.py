@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ import uvloop
 from interlock.apps.scorer.calls import Call
 from interlock.apps.scorer.grpc import GrpcDoor
 from interlock.apps.scorer.ports import Caller, Changed, Finished
+from interlock.apps.scorer.tls import GRPC, tls_context
 from interlock.base.clock import SystemClock
 from interlock.serving.options import ServingOptions
 from interlock.serving.tick import Unanswered
@@ -52,6 +54,7 @@ class SmallScoring:
         """See the module."""
         self.asked.append((request, caller))
         if request.model == "held":
+            oip.vectors(request, FEATURES, 8)  # what is wrong is refused at once, as everywhere
             self.held.append((request, done))
         elif request.model == "busy":
             raise Unanswered(429, f"too many for {CARD}", 2)
@@ -132,8 +135,9 @@ class SmallScoring:
 
 
 def identify(metadata: Mapping[str, str], certificate: Mapping[str, Any] | None) -> Caller:
-    """By a word in `authorization`."""
-    del certificate
+    """By the certificate's names, or by a word in `authorization`."""
+    if certificate is not None:
+        return Caller(certificate["subjectAltName"][0][1])
     word = metadata.get("authorization", "")
     if word == "Bearer stranger":
         raise Unanswered(401, "the key is not known", 0)
@@ -185,7 +189,8 @@ class Service:
 
     async def _start(self, listener: socket.socket, options: ServingOptions) -> None:
         self.door = GrpcDoor(self.scoring, identify, options, SystemClock(), self._note)
-        await self.door.start(listener)
+        context = tls_context(options, Path(), GRPC)
+        await self.door.start(listener, lambda: context)
 
     def _note(self, call: Call, code: Code) -> None:
         self.noted.append((call.path.rpartition("/")[2], call.label, code))

@@ -6,6 +6,7 @@ import asyncio
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from grpclib.client import Channel, UnaryUnaryMethod
 from grpclib.health.v1.health_grpc import HealthStub
 from grpclib.health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from h2.errors import ErrorCodes
+from tests.protocol.certificates import self_signed
 from tests.protocol.grpc_service import CARD, OPTIONS, VECTOR, Service, body, serving, vector
 from tests.protocol.h2_client import INFER, Client
 from tritonclient.utils import InferenceServerException
@@ -159,6 +161,22 @@ def test_the_clients_deadline_is_scorings_too_and_the_decision_is_made_all_the_s
     with triton.InferenceServerClient(service.address) as client:
         assert client.is_server_live()
     assert not service.scoring.held
+
+
+def test_a_client_certificate_says_who_calls(tmp_path: Path) -> None:
+    server, caller = str(self_signed(tmp_path)), str(self_signed(tmp_path, "payments"))
+    options = replace(OPTIONS, tls_cert=server, tls_client_ca=caller)
+    with serving(options=options) as service:
+        target = f"localhost:{service.port}"
+        known = {"root_certificates": server, "private_key": caller, "certificate_chain": caller}
+        with triton.InferenceServerClient(target, ssl=True, **known) as client:
+            assert client.infer("fraud", [vector()]).as_numpy("score").tolist() == [3.0]
+            assert service.scoring.asked[0][1].principal == "payments"
+        with triton.InferenceServerClient(target, ssl=True, root_certificates=server) as stranger:
+            assert refused(stranger.is_server_live)[0] == "UNAVAILABLE"
+        with triton.InferenceServerClient(target, ssl=True, **known) as client:
+            assert client.is_server_live()
+            service.stopping().result(10)
 
 
 # grpclib's client: typed contents, health.

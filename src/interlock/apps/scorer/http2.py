@@ -140,18 +140,18 @@ class Connection(H2Protocol, AbstractHandler):
 
     def data_received(self, data: bytes) -> None:
         """Frames have come."""
-        if self._ended or self.connection.is_closing():
+        if self._over():
             return
         try:
             events = self.connection.feed(data)
         except ProtocolError:
-            self.connection.flush()  # h2 has written the GOAWAY that names the error
-            self.processor.close("protocol error")
+            self._hang_up()  # h2 has written the GOAWAY that names the error
             return
         self._heard = True
         for event in events:
-            self.processor.process(event)
-        if self.connection.is_closing():
+            if not self._over():
+                self.processor.process(event)
+        if self._over():
             return
         self.connection.flush()
         if self.shared.leaving:
@@ -198,8 +198,7 @@ class Connection(H2Protocol, AbstractHandler):
         if self._credit < 0:
             _log.warning("a client resets calls faster than it lets them finish: its connection is closed")
             self._h2.close_connection(ErrorCodes.ENHANCE_YOUR_CALM)
-            self.connection.flush()
-            self.processor.close("too many resets")
+            self._hang_up()
         self._end_when_idle()
 
     def outlive(self) -> None:
@@ -258,7 +257,7 @@ class Connection(H2Protocol, AbstractHandler):
 
     def leave(self) -> None:
         """Announce the end, as soon as the client has spoken; it takes new calls elsewhere from then on."""
-        if self._announced or not self._heard or self.connection.is_closing():
+        if self._announced or not self._heard or self._over():
             return
         self._announced = True
         self._h2.close_connection(last_stream_id=_LAST_STREAM)
@@ -268,7 +267,7 @@ class Connection(H2Protocol, AbstractHandler):
 
     def settle(self) -> None:
         """The client knows, or does not say: take no further call."""
-        if self._final or not self._announced or self.connection.is_closing():
+        if self._final or not self._announced or self._over():
             return
         self._final = True
         self._h2.close_connection(last_stream_id=self._h2.highest_inbound_stream_id)
@@ -335,12 +334,24 @@ class Connection(H2Protocol, AbstractHandler):
         self._settled(call, Code.OK)
 
     def _end_when_idle(self) -> None:
-        if not self._final or self._under_way or self._ended or self.connection.is_closing():
-            return
+        if self._final and not self._under_way and not self._over():
+            self._hang_up()
+
+    def _over(self) -> bool:
+        """Whether nothing may be sent any more."""
+        return self._ended or self.connection.is_closing()
+
+    def _hang_up(self) -> None:
+        """Send no more, and read on for a while, so that no reset overtakes what was sent."""
+        self.connection.flush()
         self._ended = True
-        linger = self.shared.options.linger_s
+        for call in self._under_way.values():
+            call.cancel(ConnectionResetError())
+        if self._timer is not None:
+            self._timer.cancel()
         if self._transport.can_write_eof():
             self._transport.write_eof()
+            linger = self.shared.options.linger_s
             self._timer = asyncio.get_running_loop().call_later(linger, self._transport.close)
         else:
             self._transport.close()
