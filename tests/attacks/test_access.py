@@ -22,7 +22,7 @@ from interlock.apps.scorer.denials import Denials
 from interlock.apps.views import audit
 from interlock.base.clock import ManualClock
 from interlock.decision.admin import Observed
-from interlock.serving.tick import Unanswered
+from interlock.serving.call import Unanswered
 from interlock.trust.fsck import verify_folder
 from interlock.trust.log import LogWriter
 from interlock.trust.memory import MemoryEventStore

@@ -28,8 +28,8 @@ from interlock.apps.scorer.grpc import GrpcDoor
 from interlock.apps.scorer.ports import Caller, Changed, Finished
 from interlock.apps.scorer.tls import GRPC, tls_context
 from interlock.base.clock import SystemClock
+from interlock.serving.call import Unanswered
 from interlock.serving.options import ServingOptions
-from interlock.serving.tick import Unanswered
 from interlock.serving.wire import grpc as wire
 from interlock.serving.wire import oip
 from interlock.serving.wire.grpc import Code

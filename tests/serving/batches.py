@@ -22,8 +22,8 @@ from interlock.features.definition import FRAUD
 from interlock.features.online import Base
 from interlock.features.population import FIELDS, PopulationSettings, generate
 from interlock.privacy.token import Tokeniser
-from interlock.serving.pipeline import Call
-from interlock.serving.tick import Row, Unanswered
+from interlock.serving.call import Call, Unanswered
+from interlock.serving.tick import Row
 from interlock.serving.wire import v1
 
 KEY = bytes(range(32))

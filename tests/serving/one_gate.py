@@ -14,8 +14,8 @@ from tests.doorkeeper import NOW_S, key
 from interlock.apps.scorer.gate import Gate
 from interlock.base.clock import NS_PER_S, ManualClock
 from interlock.decision.admin import Denial
+from interlock.serving.call import Unanswered
 from interlock.serving.options import ServingOptions
-from interlock.serving.tick import Unanswered
 from interlock.settings import Settings
 
 PEER = {

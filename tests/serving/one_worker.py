@@ -26,11 +26,12 @@ from interlock.features.definition import FRAUD
 from interlock.features.memory import MemoryStore
 from interlock.features.online import Base
 from interlock.features.options import StoreOptions
+from interlock.serving.call import Call, Unanswered
 from interlock.serving.fence import Fence, create
 from interlock.serving.options import ServingOptions
-from interlock.serving.pipeline import Call, Pipeline, Surroundings
+from interlock.serving.pipeline import Pipeline, Surroundings
 from interlock.serving.route import Route
-from interlock.serving.tick import Row, Unanswered
+from interlock.serving.tick import Row
 
 SALT = "cd" * 32
 FOLDER = "sha256:" + "f" * 64

@@ -15,7 +15,7 @@ from interlock.apps.scorer.gate import CHALLENGE, DENIALS, REMEMBERED, TELL_S, G
 from interlock.base.clock import NS_PER_S, ManualClock
 from interlock.base.errors import RefusedError, UsageError
 from interlock.decision.admin import Denial
-from interlock.serving.tick import Unanswered
+from interlock.serving.call import Unanswered
 from interlock.trust.access import Access
 
 Make = Callable[..., Door]

@@ -15,7 +15,7 @@ from interlock.base.errors import UnreachableError
 from interlock.decision import record
 from interlock.decision.decide import decide
 from interlock.features.online import RESUMED, TripRequest, TripResult
-from interlock.serving.tick import Unanswered
+from interlock.serving.call import Unanswered
 
 
 def run(scene: Callable[[OneWorker], Awaitable[None]], **options: Any) -> OneWorker:

@@ -23,17 +23,15 @@ from interlock.base.errors import UnreachableError
 from interlock.base.ids import Ids
 from interlock.decision.record import DecisionRecord
 from interlock.features.online import ANSWERED, DAMAGED, HELD, RESUMED, OnlineStore, TripRequest, TripResult
+from interlock.serving.call import Unanswered
 from interlock.serving.fence import Fence
 from interlock.serving.options import ServingOptions
 from interlock.serving.route import Route, Side
-from interlock.serving.tick import Made, Row, Share, Tick, Unanswered
+from interlock.serving.tick import Made, Row, Share, Tick
 
 _log = logging.getLogger(__name__)
 _REPORTED_S = 5
 """How long the last counts of a drained route stay in the reports."""
-
-
-Done = Callable[[list[Any] | Unanswered], None]
 
 
 class Recorder(Protocol):
@@ -46,56 +44,6 @@ class Recorder(Protocol):
             UnreachableError: they could not be written.
         """
         ...
-
-
-class Call:
-    """One request with one or more rows; `done` is called once, with all replies or a failure.
-
-    Args:
-        size: rows in it; `expect` says it later where it is not known at once.
-        done: takes what answers the rows, in order (a prediction's bytes; for a given vector the
-            record), or the failure. A kind of call may override the method instead.
-        deadline_ns: monotonic time after which nobody waits; 0: none.
-        urgent: a real-time authorisation, which goes before batch work.
-
-    Attributes:
-        version: of the last decision made for it; empty while every reply was a stored one.
-    """
-
-    __slots__ = ("_done", "deadline_ns", "ended", "left", "replies", "urgent", "version")
-
-    def __init__(self, size: int = 0, done: Done | None = None, deadline_ns: int = 0, urgent: bool = True) -> None:
-        self._done = done
-        self.deadline_ns = deadline_ns
-        self.urgent = urgent
-        self.ended = False
-        self.version = ""
-        self.expect(size)
-
-    def expect(self, size: int) -> None:
-        """So many rows follow."""
-        self.left = size
-        self.replies: list[Any] = [None] * size
-
-    def done(self, outcome: list[Any] | Unanswered) -> None:
-        """The end of it."""
-        if self._done is not None:
-            self._done(outcome)
-
-    def answer(self, place: int, reply: Any) -> None:
-        """One row's reply."""
-        if self.replies[place] is None:
-            self.replies[place] = reply
-            self.left -= 1
-        if not self.left and not self.ended:
-            self.ended = True
-            self.done(self.replies)
-
-    def fail(self, why: Unanswered) -> None:
-        """The whole request cannot be answered."""
-        if not self.ended:
-            self.ended = True
-            self.done(why)
 
 
 @dataclass(frozen=True)

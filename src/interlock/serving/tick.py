@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -17,22 +17,10 @@ from interlock.decision.record import DecisionRecord
 from interlock.features.online import TripResult
 from interlock.features.vector import assemble
 from interlock.serving.arms import Called, call
+from interlock.serving.call import Call
 from interlock.serving.options import ServingOptions
 from interlock.serving.route import FALLBACK, Route, Side
 from interlock.serving.wire import v1
-
-if TYPE_CHECKING:
-    from interlock.serving.pipeline import Call
-
-
-class Unanswered(Exception):
-    """A request that gets no prediction: HTTP status, message, and when to come again (seconds; 0: not)."""
-
-    def __init__(self, status: int, message: str, retry_s: int) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
-        self.retry_s = retry_s
 
 
 class Row(msgspec.Struct):

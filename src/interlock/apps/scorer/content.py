@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from interlock.apps.scorer.exchange import Exchange
 from interlock.base.clock import NS_PER_MS
 from interlock.base.errors import UsageError
-from interlock.serving.tick import Unanswered
+from interlock.serving.call import Unanswered
 
 HEADER_LENGTH = b"inference-header-content-length"
 OCTETS = b"application/octet-stream"

@@ -20,10 +20,11 @@ from interlock.decision.decide import Vectors
 from interlock.decision.record import DecisionRecord
 from interlock.features.definition import FeatureSet
 from interlock.privacy.token import Tokeniser
+from interlock.serving.call import Call, Unanswered
 from interlock.serving.options import ServingOptions
-from interlock.serving.pipeline import Call, Pipeline
+from interlock.serving.pipeline import Pipeline
 from interlock.serving.route import Side
-from interlock.serving.tick import Row, Unanswered
+from interlock.serving.tick import Row
 from interlock.serving.wire import oip, v1
 
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")

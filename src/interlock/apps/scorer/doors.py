@@ -21,9 +21,8 @@ from interlock.apps.scorer.exchange import Exchange
 from interlock.apps.scorer.gate import Gate
 from interlock.apps.scorer.ports import Caller
 from interlock.base.errors import RefusedError, UnreachableError, UsageError
+from interlock.serving.call import Call, Unanswered
 from interlock.serving.options import ServingOptions
-from interlock.serving.pipeline import Call
-from interlock.serving.tick import Unanswered
 from interlock.serving.wire import explain, oip, openapi, v1, v2
 
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"

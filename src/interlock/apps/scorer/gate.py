@@ -28,8 +28,8 @@ from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import InterlockError, RefusedError, UnreachableError
 from interlock.decision.admin import Denial
 from interlock.privacy import pan
+from interlock.serving.call import Unanswered
 from interlock.serving.limits import Cells, Limits, shared_cells
-from interlock.serving.tick import Unanswered
 from interlock.settings import Settings
 from interlock.trust.access import Access, certificate_names
 from interlock.trust.access_file import SOURCE, UNKNOWN

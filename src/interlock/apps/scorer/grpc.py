@@ -28,8 +28,8 @@ from interlock.apps.scorer.listening import Listening
 from interlock.apps.scorer.ports import Caller, Scoring
 from interlock.base.clock import Clock
 from interlock.base.errors import UsageError
+from interlock.serving.call import Unanswered
 from interlock.serving.options import ServingOptions
-from interlock.serving.tick import Unanswered
 from interlock.serving.wire import grpc as wire
 from interlock.serving.wire import oip
 from interlock.serving.wire.grpc import Code, Refusal

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from interlock.serving.tick import Unanswered
+from interlock.serving.call import Unanswered
 from interlock.serving.wire import oip
 
 Finished = Callable[[oip.InferResponse | Unanswered], None]
