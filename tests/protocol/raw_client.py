@@ -13,6 +13,7 @@ from tests.serving.one_worker import OneWorker
 from interlock.apps.scorer.desk import Desk
 from interlock.apps.scorer.doors import Doors
 from interlock.apps.scorer.exchange import Exchange
+from interlock.apps.scorer.gate import Gate
 from interlock.apps.scorer.http import Handler, Server
 from interlock.base.clock import EdgeClock, SystemClock
 from interlock.base.ids import SeededIds
@@ -20,6 +21,7 @@ from interlock.features.definition import FRAUD
 from interlock.privacy.token import Tokeniser
 from interlock.serving.options import ServingOptions
 from interlock.serving.pipeline import Pipeline
+from interlock.trust.access import Access
 
 PREDICT = "/v1/models/fraud:predict"
 
@@ -115,4 +117,4 @@ def doors(worker: OneWorker, options: ServingOptions) -> Callable[[Exchange], No
     clock = SystemClock()
     house = House({"fraud": worker.pipeline})
     desk = Desk(house, (Tokeniser(b"k" * 32), FRAUD), clock, EdgeClock(clock), SeededIds(7), options)
-    return Doors(house, desk, options).handle
+    return Doors(house, desk, Gate(Access.unconfigured(), clock), options).handle

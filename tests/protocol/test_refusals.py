@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -91,7 +92,13 @@ MALFORMED = {
     "post of health": (post(b"", "/v2/health/ready"), 405),
     "delete of a model": (get("/v1/models/fraud", method="DELETE"), 405),
     "form": (post(b"a=b", extra=b"content-type: application/x-www-form-urlencoded\r\n"), 415),
-    "compressed": (post(one(), extra=b"content-encoding: gzip\r\n"), 415),
+    "compressed in a way nobody reads": (post(one(), extra=b"content-encoding: br\r\n"), 415),
+    "not compressed as it says": (post(one(), extra=b"content-encoding: gzip\r\n"), 400),
+    "torn gzip": (post(gzip.compress(one())[:-4], extra=b"content-encoding: gzip\r\n"), 400),
+    "gzip and more": (post(gzip.compress(one()) + b"x", extra=b"content-encoding: gzip\r\n"), 400),
+    "a bomb": (post(gzip.compress(b" " * 10_000_000), extra=b"content-encoding: gzip\r\n"), 413),
+    "priority": (post(one(), extra=b"x-interlock-priority: vip\r\n"), 400),
+    "timeout": (post(one(), extra=b"x-interlock-timeout-ms: soon\r\n"), 400),
     "empty body": (post(b""), 400),
     "no json": (post(b"{"), 400),
     "no utf-8": (post(b'{"instances": "\xff"}'), 400),

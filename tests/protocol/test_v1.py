@@ -157,7 +157,7 @@ def test_a_malformed_body_is_refused(running: Scorer, body: bytes, message: str)
         (get(PREDICT), 405),
         (get("/v2/health/live", "DELETE"), 405),
         (post(b"{}", "Content-Type: text/plain"), 415),
-        (post(b"{}", "Content-Encoding: gzip"), 415),
+        (post(b"{}", "Content-Encoding: br"), 415),
     ],
     ids=["unknown model", "unknown page", "predict by GET", "health by DELETE", "text", "compressed"],
 )
