@@ -176,6 +176,7 @@ def test_a_long_quiet_worker_s_open_segment_is_looked_into(shift: Shift, make_re
 def test_the_last_decision_on_a_transaction_is_the_one_received_last_whoever_wrote_it(
     shift: Shift, make_record: Make
 ) -> None:
+    shift.minute("w0")
     shift.minute("w0", transaction_id="t")
     shift.minute("w0", transaction_id="t", service="another")
     shift.now_ns += 1

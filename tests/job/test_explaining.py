@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import threading
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,8 @@ from tests.builders import tiny_bundle
 from tests.governance.past import World
 
 from interlock.adapters.explainer.client import ExplainClient
-from interlock.apps.job.explain import Explaining, Models
+from interlock.adapters.sql.events import SqlEventStore
+from interlock.apps.job.explain import Explaining, Journal, Models
 from interlock.apps.job.explain_server import Door
 from interlock.base.errors import IntegrityError, RefusedError, UnreachableError, UsageError
 from interlock.decision.contributions import Contributions
@@ -22,6 +26,7 @@ from interlock.decision.decide import Vectors
 from interlock.decision.explain import Explain
 from interlock.governance.options import ExplainOptions
 from interlock.registry.bundle import Bundle
+from interlock.settings import Settings, publish_endpoint
 from interlock.trust.event import NewEvent
 
 LIMIT_S = 30.0
@@ -165,3 +170,43 @@ def test_a_question_whose_client_left_before_its_turn_is_never_begun(tmp_path: P
 
     assert asyncio.run(leave()) == [b"first", b"third"]
     assert held.begun == ["first", "third"]
+
+
+class Control(BaseHTTPRequestHandler):
+    """A control API that takes every event, and forgets it."""
+
+    def do_GET(self) -> None:
+        self.reply(200, b"{}")
+
+    def do_POST(self) -> None:
+        given = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.reply(201, json.dumps(given | {"id": 1, "time_ns": 1}).encode())
+
+    def reply(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.mark.process
+def test_an_event_is_written_though_the_control_process_has_gone_meanwhile(tmp_path: Path) -> None:
+    settings = Settings(tmp_path)
+    event = NewEvent(time_ns=1, type="decision.explained", actor="ana", origin="test", object="x", outcome="success")
+    with contextlib.closing(Journal(settings)) as journal:
+        server = HTTPServer(("127.0.0.1", 0), Control)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            publish_endpoint(tmp_path, "control", f"http://127.0.0.1:{server.server_port}")
+            journal.append(event)
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+        journal.append(event)
+    with contextlib.closing(SqlEventStore.open(settings.places.events)) as store:
+        assert [each.type for each in store.after(0)] == ["decision.explained"]

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 
 from interlock.base.canonical import digest_of
-from interlock.base.clock import NS_PER_S
+from interlock.base.clock import NS_PER_MS, NS_PER_S
 from interlock.base.errors import IntegrityError, UsageError
 from interlock.base.ids import uuid7_ns
 from interlock.decision import record as records
@@ -93,15 +93,15 @@ class Archive:
         needle = decision_id.encode()
         known = self._known()
         at = uuid7_ns(decision_id)
-        first = [] if at is None else self._since(known, at - SLACK_NS, at + SLACK_NS)
-        rest = sorted(set(known) - set(first)) if everywhere else []
-        for name in [*reversed(first), *rest]:
+        near = [] if at is None else self._since(known, at - SLACK_NS, at + SLACK_NS)
+        rest = sorted(set(known) - set(near)) if everywhere else []
+        for name in [*_nearest_first(near, at or 0), *rest]:
             data = self._bytes(name)
             if needle in data:
                 for found in self._matching(name, data, [needle]):
                     if found.record.decision_id == decision_id:
                         return found
-        for name in [*first, *rest]:
+        for name in [*near, *rest]:
             if data := self._bytes(name):
                 self._parsed(name, data)
         return None
@@ -225,3 +225,9 @@ class Archive:
         for index, payload in enumerate(self._parsed(name, data).payloads):
             if any(needle in payload for needle in needles):
                 yield Found(records.decode(payload), payload, index, name, self._seal(name))
+
+
+def _nearest_first(names: Sequence[str], at_ns: int) -> list[str]:
+    """What was begun last before that time, going back; then what was begun after it."""
+    begun = [name for name in names if name[:20] <= f"{at_ns + NS_PER_MS:020d}"]
+    return [*reversed(begun), *names[len(begun) :]]

@@ -23,6 +23,6 @@ class ExplainOptions:
     per_call: int = 32
     models_mb: int = 256
     lookback_h: float = 24.0
-    patience_s: float = 20.0
+    patience_s: float = 30.0
     hang_s: float = 60.0
     nice: int = 10

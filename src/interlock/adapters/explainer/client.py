@@ -29,7 +29,7 @@ class ExplainClient:
         patience_s: how long one call may take.
     """
 
-    def __init__(self, path: Path, patience_s: float = 20.0) -> None:
+    def __init__(self, path: Path, patience_s: float = 30.0) -> None:
         self._path = path
         self._patience_s = patience_s
 

@@ -59,7 +59,7 @@ class Front:
         desk = Desk(house, (rows.tokeniser(settings), features), self._clock, edge, ids, options)
         self._options = options
         self._gate = Gate.from_home(settings, self._clock, denied)
-        explains = ExplainClient(settings.places.explain_socket)
+        explains = ExplainClient(settings.places.explain_socket, settings.explain.patience_s)
         self._doors = Doors(house, desk, self._gate, options, explains)
         self.server = Server(self._doors.handle, self._note, options, self._clock)
         self._grpc = GrpcDoor(desk, self._identify, options, self._clock, self._note_call)
