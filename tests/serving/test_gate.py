@@ -257,6 +257,7 @@ def test_a_changed_file_holds_from_the_next_turn(door: Make) -> None:
     made.change(access_file(keys=[key_entry(2)], rate={"default": {"perSecond": 1, "burst": 1}}))
     assert made.refused(bearer(1)).status == 401
     assert made.who(bearer(2)) == "shop2"
+    assert made.gate.generation == 1
     made.gate.check(made.gate.identify({b"x-api-key": key(2).text.encode()}), "predict", "fraud")
     assert made.stopped("predict", "fraud", bearer(2)).status == 429
 

@@ -105,6 +105,8 @@ class Gate:
         self._fetching: asyncio.Task[None] | None = None
         self.denials = 0
         """Since the worker began."""
+        self.generation = 0
+        """Grows whenever grants or keys change: who was identified before must be identified again."""
         self.access = access
         self._limits = Limits(access.rates, cells)
         self._tokens = make_tokens(tuple(access.issuers.values()), None)
@@ -271,6 +273,7 @@ class Gate:
         self._forget()
 
     def _forget(self) -> None:
+        self.generation += 1
         self._known.clear()
         self._certificates.clear()
 
