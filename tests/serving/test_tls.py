@@ -126,6 +126,7 @@ def test_a_renewed_certificate_is_shown_to_new_connections(authority: Authority)
     assert not tls.refresh()
     authority.leaf("server.pem")
     assert tls.refresh()
+    assert not tls.refresh()
     assert run(tls, client(authority))[0][1] != first
 
 
