@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hmac
 import json
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from joserfc.jwk import RSAKey
+from tests import doorkeeper
 from tests.doorkeeper import ISSUER, NOW_S, Idp, access_file, claims, issuer_entry, key, key_entry
 from tests.serving.one_gate import LISTED, PEER, Door, bearer
 from tests.world import MemoryScorers
@@ -93,8 +93,7 @@ def bank(tmp_path: Path) -> Bank:
 
 
 def b64(value: Any) -> str:
-    data = value if isinstance(value, bytes) else json.dumps(value).encode()
-    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+    return doorkeeper.b64(value if isinstance(value, bytes) else json.dumps(value).encode())
 
 
 def test_the_bank_lets_in_whom_it_lists(bank: Bank) -> None:

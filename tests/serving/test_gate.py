@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.doorkeeper import AUDIENCE, NOW_S, Idp, access_file, claims, issuer_e
 from tests.serving.one_gate import LISTED, PEER, Door, bearer
 
 from interlock import settings
-from interlock.apps.scorer.gate import CHALLENGE, DENIALS, REMEMBERED, TELL_S, Gate, is_loopback, read_access
+from interlock.apps.scorer.gate import CHALLENGE, DENIALS, REMEMBERED, TELL_S, Gate, is_loopback, prepare, read_access
 from interlock.base.clock import NS_PER_S, ManualClock
 from interlock.base.errors import RefusedError, UsageError
 from interlock.decision.admin import Denial
@@ -256,6 +257,7 @@ def test_a_changed_file_holds_from_the_next_turn(door: Make) -> None:
     made.change(access_file(keys=[key_entry(2)], rate={"default": {"perSecond": 1, "burst": 1}}))
     assert made.refused(bearer(1)).status == 401
     assert made.who(bearer(2)) == "shop2"
+    assert made.gate.generation == 1
     made.gate.check(made.gate.identify({b"x-api-key": key(2).text.encode()}), "predict", "fraud")
     assert made.stopped("predict", "fraud", bearer(2)).status == 429
 
@@ -324,8 +326,24 @@ def test_a_broken_file_stops_the_start(tmp_path: Path) -> None:
         Door(tmp_path, b"kind: Access\n")
 
 
-def test_the_supervisor_may_ask_before_it_listens(tmp_path: Path) -> None:
-    assert read_access(settings.load(tmp_path)) == Access.unconfigured()
+def test_a_supervisor_starts_only_a_door_that_somebody_decided_on(tmp_path: Path) -> None:
+    home = settings.load(tmp_path)
+    prepare(home)
+    assert read_access(home) == Access.unconfigured()
+    with pytest.raises(RefusedError, match="beyond this machine"):
+        prepare(replace(home, scoring=replace(home.scoring, host="10.0.0.1")))
+    with pytest.raises(UsageError, match="cannot be used"):
+        prepare(replace(home, scoring=replace(home.scoring, tls_cert="nowhere.pem")))
+
+
+def test_rates_begin_anew_with_the_supervisor_and_are_shared_by_its_workers(tmp_path: Path) -> None:
+    data = access_file(anonymous={"roles": ["score"]}, rate={"default": {"perSecond": 1, "burst": 2}})
+    one, other = Door(tmp_path, data), Door(tmp_path, data)
+    for door in (one, other):
+        door.gate.check(door.gate.identify({}), "predict", "fraud")
+    assert one.stopped("predict", "fraud").status == other.stopped("predict", "fraud").status == 429
+    prepare(one.settings)
+    Door(tmp_path, data).gate.check(one.gate.identify({}), "predict", "fraud")
 
 
 def test_a_gate_of_fixed_grants_needs_no_file() -> None:

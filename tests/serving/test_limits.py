@@ -72,6 +72,23 @@ def test_whoever_waits_as_long_as_told_gets_in_and_not_before(rate: int, burst: 
             now += wait_ns
 
 
+@pytest.mark.parametrize("rate", [3, 7, 999, 700_001])
+def test_a_rate_that_does_not_divide_a_second_is_not_exceeded_however_long_it_lasts(rate: int) -> None:
+    buckets, now = limits(rate, 1), 0
+    for admitted in range(1, 3_000):
+        assert buckets.admit("a", 1, now) == 0
+        assert admitted * NS_PER_S <= NS_PER_S + rate * now
+        now += round(buckets.admit("a", 1, now) * NS_PER_S)
+
+
+def test_a_newcomer_waits_until_a_bucket_is_full_again() -> None:
+    buckets = limits(per_second=10, burst=5, cells=private_cells(1))
+    for _ in range(5):
+        buckets.admit("a", 1, NS_PER_S)
+    assert buckets.admit("b", 1, NS_PER_S) == pytest.approx(0.5)
+    assert buckets.admit("b", 1, NS_PER_S + NS_PER_S // 2) == 0
+
+
 def test_time_that_stands_still_or_goes_back_gives_nothing() -> None:
     buckets = limits(burst=1)
     buckets.admit("a", 1, NS_PER_S)

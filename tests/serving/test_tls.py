@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import shutil
+import socket
 import ssl
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import uvloop
 from tests.doorkeeper import Authority
 
+from interlock.apps.scorer.http import Connection, Exchange, Server
+from interlock.apps.scorer.listening import Listening
 from interlock.apps.scorer.tls import GRPC, Tls, tls_context
+from interlock.base.clock import SystemClock
 from interlock.base.errors import UsageError
 from interlock.serving.options import ServingOptions
 from interlock.trust.access import certificate_names
@@ -120,6 +126,7 @@ def test_a_renewed_certificate_is_shown_to_new_connections(authority: Authority)
     assert not tls.refresh()
     authority.leaf("server.pem")
     assert tls.refresh()
+    assert not tls.refresh()
     assert run(tls, client(authority))[0][1] != first
 
 
@@ -147,6 +154,67 @@ def test_an_authority_that_is_taken_away_lets_nobody_in_any_more(authority: Auth
 def _copied(authority: Authority) -> Path:
     shutil.copy(authority.root, authority.folder / "authority2.pem")
     return authority.folder
+
+
+def scoring_door(authority: Authority, **changes: Any) -> tuple[Server, socket.socket]:
+    given = replace(options("authority.pem"), linger_s=0.1, **changes)
+    server = Server(_tell, lambda *_: None, given, SystemClock())
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    return server, listener
+
+
+def _tell(exchange: Exchange) -> None:
+    exchange.respond(200, b"%d" % len(exchange.body))
+
+
+def listening(server: Server, listener: socket.socket, tls: Tls, most: int, patience_s: float) -> Listening:
+    return Listening(
+        listener, lambda: Connection(server), lambda: len(server.connections), most, lambda: tls.context, patience_s
+    )
+
+
+def ask(authority: Authority, port: int, leaf: Path, times: int = 1) -> list[tuple[int, bytes]]:
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=client(authority, leaf), timeout=10)
+    found = []
+    for _ in range(times):
+        connection.request("POST", "/x", b"x" * 100_000)
+        reply = connection.getresponse()
+        found.append((reply.status, reply.read()))
+    connection.close()
+    return found
+
+
+def test_the_scoring_door_speaks_http_over_it_and_keeps_connections(authority: Authority) -> None:
+    shop = authority.leaf("shop.pem", uri=SHOP)
+
+    async def go() -> list[tuple[int, bytes]]:
+        server, listener = scoring_door(authority)
+        door = listening(server, listener, Tls(server.options, authority.folder), 8, 5.0)
+        door.watch()
+        found = await asyncio.to_thread(ask, authority, listener.getsockname()[1], shop, 3)
+        await door.end(False, 1.0)
+        return found
+
+    assert uvloop.run(go()) == [(200, b"100000")] * 3
+
+
+def test_visitors_who_never_shake_hands_keep_nobody_out(authority: Authority) -> None:
+    shop = authority.leaf("shop.pem", uri=SHOP)
+
+    async def go() -> list[tuple[int, bytes]]:
+        server, listener = scoring_door(authority)
+        door = listening(server, listener, Tls(server.options, authority.folder), 4, 0.2)
+        door.watch()
+        address = listener.getsockname()
+        silent = [socket.create_connection(address) for _ in range(6)]  # more than there is room for
+        found = await asyncio.to_thread(ask, authority, address[1], shop)
+        for each in silent:
+            each.close()
+        await door.end(False, 1.0)
+        return found
+
+    assert uvloop.run(go()) == [(200, b"100000")]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,6 @@ from interlock.base.errors import RefusedError
 
 SECRET_BYTES = 32
 ID_BYTES = 5
-MAX_LENGTH = 128
 _FORM = re.compile(r"ilk_([a-z0-9]{4,32})_([A-Za-z0-9_-]{43})")
 _REMEDY = "send the key as `interlock access key new` printed it"
 
@@ -56,7 +55,7 @@ def parse(text: str) -> ApiKey:
     Raises:
         RefusedError: it has not the form of one.
     """
-    found = _FORM.fullmatch(text) if len(text) <= MAX_LENGTH else None
+    found = _FORM.fullmatch(text)
     if found is None:
         raise RefusedError("no valid API key", _REMEDY)
     return ApiKey(found[1], found[2])

@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+from interlock.apps.scorer.tls import tls_context
 from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import InterlockError, RefusedError, UnreachableError
 from interlock.decision.admin import Denial
@@ -39,6 +40,7 @@ from interlock.wiring import scorer as rows
 CHALLENGE = b'www-authenticate: Bearer realm="interlock"\r\n'
 """Header of every 401 (RFC 9110 section 11.6.1)."""
 FILE = "access.yaml"
+LIMITS = "limits"
 REMEMBERED = 8_192
 """Credentials kept per worker; the one unused for longest gives way."""
 DENIALS = 64
@@ -103,6 +105,8 @@ class Gate:
         self._fetching: asyncio.Task[None] | None = None
         self.denials = 0
         """Since the worker began."""
+        self.generation = 0
+        """Grows whenever grants or keys change: who was identified before must be identified again."""
         self.access = access
         self._limits = Limits(access.rates, cells)
         self._tokens = make_tokens(tuple(access.issuers.values()), None)
@@ -117,7 +121,7 @@ class Gate:
         """
         path = settings.places.trust / FILE
         make = partial(rows.token_verifier, settings)
-        cells = shared_cells(settings.places.run / "limits")
+        cells = shared_cells(settings.places.run / LIMITS)
         return cls(read_access(settings), clock, denied, make, path, cells)
 
     # --- who ------------------------------------------------------------------------------------
@@ -269,6 +273,7 @@ class Gate:
         self._forget()
 
     def _forget(self) -> None:
+        self.generation += 1
         self._known.clear()
         self._certificates.clear()
 
@@ -296,8 +301,27 @@ class Gate:
         self._denials[what] = self._denials.get(what, 0) + 1
 
 
+def prepare(settings: Settings) -> None:
+    """What a supervisor does before it listens: refuse a door that would be open to everybody.
+
+    Raises:
+        UsageError: the access file, or the options of TLS, break a rule.
+        RefusedError: there is no access file, and the scoring door is open beyond this machine.
+    """
+    access = read_access(settings)
+    encrypted = tls_context(settings.scoring, settings.home) is not None
+    if not encrypted and not is_loopback(settings.scoring.host):
+        _log.warning(
+            "the scoring door is open beyond this machine without TLS: set scoring.tls_cert, or encrypt before it"
+        )
+    _log.info(
+        "%s", f"{SOURCE} is in force ({access.digest})" if access.digest else f"no {SOURCE}: this machine may score"
+    )
+    (settings.places.run / LIMITS).unlink(missing_ok=True)
+
+
 def read_access(settings: Settings) -> Access:
-    """The grants of a home; call it before anything listens.
+    """The grants of a home.
 
     Raises:
         UsageError: the access file breaks a rule.

@@ -3,7 +3,8 @@
 Contract. One connection is taken per turn of the loop, so that workers share a burst; when there is
 no room, further ones stay in the kernel's queue for whoever has. What was taken becomes a
 connection, also when accepting ends in between (uvloop keeps this promise, asyncio's own server
-does not: cpython#109564). The listener is closed here, never shut down: it lives on in others.
+does not: cpython#109564). The listener is closed here, never shut down: it lives on in others. With TLS a
+connection is one after its handshake; one that is slow about it keeps its place no longer than allowed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from interlock.base.errors import UnreachableError
 from interlock.serving.options import ServingOptions
 
 _log = logging.getLogger(__name__)
-_HANDSHAKE_S = 10.0
 _NO_ROOM_S = 0.5
 """Pause after the system had no descriptor or memory for a new connection."""
 
@@ -32,7 +32,8 @@ class Listening:
         protocol: makes the protocol of a new connection.
         connections: how many are open.
         most: how many may be.
-        tls: gives the context for a new connection; None: plaintext.
+        tls: the context for a connection that begins now; None of it: plaintext.
+        handshake_s: how long a TLS handshake may take.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class Listening:
         connections: Callable[[], int],
         most: int,
         tls: Callable[[], ssl.SSLContext | None] = lambda: None,
+        handshake_s: float = 10.0,
     ) -> None:
         self._listener = listener
         self._protocol = protocol
         self._connections = connections
         self._most = most
         self._tls = tls
+        self._handshake_s = handshake_s
         self._watching = False
         self._ended = False
         self._arriving: set[asyncio.Task[Any]] = set()
@@ -81,7 +84,7 @@ class Listening:
         """Make a connection of a socket that does not block, accepted here or by a predecessor."""
         task = asyncio.get_running_loop().create_task(self._welcome(accepted))
         self._arriving.add(task)
-        task.add_done_callback(self._arriving.discard)
+        task.add_done_callback(self._arrived)
         if self._full():
             self._ignore()
 
@@ -108,14 +111,18 @@ class Listening:
             asyncio.get_running_loop().remove_reader(self._listener.fileno())
         self._watching = False
 
+    def _arrived(self, task: asyncio.Task[Any]) -> None:
+        self._arriving.discard(task)
+        self.watch()  # a handshake that failed gives its place back, and no connection ends to say so
+
     async def _welcome(self, accepted: socket.socket) -> None:
+        loop, context = asyncio.get_running_loop(), self._tls()
         try:
-            loop, context = asyncio.get_running_loop(), self._tls()
             if context is None:
                 await loop.connect_accepted_socket(self._protocol, accepted)
             else:
                 await loop.connect_accepted_socket(
-                    self._protocol, accepted, ssl=context, ssl_handshake_timeout=_HANDSHAKE_S
+                    self._protocol, accepted, ssl=context, ssl_handshake_timeout=self._handshake_s
                 )
         except OSError:
             accepted.close()

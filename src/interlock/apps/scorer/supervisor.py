@@ -27,7 +27,7 @@ from interlock.apps.scorer.admin import AdminDoor
 from interlock.apps.scorer.ceiling import Ceiling
 from interlock.apps.scorer.crew import Crew, Member
 from interlock.apps.scorer.denials import Denials
-from interlock.apps.scorer.gate import read_access
+from interlock.apps.scorer.gate import prepare
 from interlock.apps.scorer.listening import doorways
 from interlock.apps.scorer.tally import Tally
 from interlock.apps.scorer.trial import COMMAND
@@ -88,7 +88,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._stop.set if os.isatty(0) else self._crew.upgrade)
         for folder in (self._settings.places.segments, self._settings.places.run, self._folder):
             folder.mkdir(parents=True, exist_ok=True)
-        read_access(self._settings)  # refuses to listen beyond this machine without grants
+        prepare(self._settings)
         listener, grpc = doorways(self._options)
         door = AdminDoor(self)
         await door.open(self._settings.places.admin_socket)
