@@ -28,18 +28,18 @@ from interlock.apps.scorer.ceiling import Ceiling
 from interlock.apps.scorer.crew import Crew, Member
 from interlock.apps.scorer.denials import Denials
 from interlock.apps.scorer.gate import read_access
+from interlock.apps.scorer.ledger import Ledger
 from interlock.apps.scorer.listening import doorways
 from interlock.apps.scorer.trial import COMMAND
 from interlock.base.clock import NS_PER_S, SystemClock
 from interlock.base.errors import InterlockError, RefusedError, UnreachableError
 from interlock.base.ids import SystemIds, uuid7
-from interlock.decision import counts, sealing
+from interlock.decision import sealing
 from interlock.decision.admin import Latch, Observed, ServiceState
 from interlock.decision.table import BUCKETS, CHAMPION, RouteTable
 from interlock.privacy.redact import configure_logging
 from interlock.serving import fence as fences
-from interlock.serving import metrics
-from interlock.serving.messages import InstallTable, LoadModel, Report, Roll, Totals, UnloadModel
+from interlock.serving.messages import InstallTable, LoadModel, Report, Roll, UnloadModel
 from interlock.serving.trial import Limits, Trials
 from interlock.settings import Endpoint, Settings, publish_endpoint
 from interlock.wiring import scorer as rows
@@ -69,15 +69,13 @@ class Supervisor:
         limits = Limits(self._options.trial_s, int(self._options.trial_s), self._options.trial_mb)
         self._trials = Trials(COMMAND, limits)
         self._ceiling = Ceiling(self._options)
-        self._arms: dict[tuple[str, str, str], metrics.Sums] = {}
-        self._versions: dict[str, str] = {}
-        self._retired: list[Totals] = []
+        self._ledger = Ledger()
         self._denials = Denials()
         self._unready: set[str] = set()
         self._stop = asyncio.Event()
         for name, service in self._services.items():
             if service.table is not None:
-                self._remember(service.table)
+                self._ledger.route(service.table)
                 self._wanted |= _bundles(service.table)
             self._fence.set_latch(service.slot, service.latch is not None)
             self._lease(name)  # from now: the lease of before is not known, and one lease more is the price
@@ -87,7 +85,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._stop.set if os.isatty(0) else self._crew.upgrade)
+        loop.add_signal_handler(signal.SIGHUP, self._stop.set if os.isatty(0) else self._upgrade)
         for folder in (self._settings.places.segments, self._settings.places.run, self._folder):
             folder.mkdir(parents=True, exist_ok=True)
         read_access(self._settings)  # refuses to listen beyond this machine without grants
@@ -125,6 +123,7 @@ class Supervisor:
 
     async def replace(self, worker: str | None) -> None:
         """Replace a worker, or all, by processes that take over their connections."""
+        self._trials.forget()  # the programs on the disk may be new ones
         await self._crew.replace(worker)
 
     async def load(self, service: str, bundle: str, folder: str) -> tuple[dict[str, Any], int]:
@@ -157,7 +156,7 @@ class Supervisor:
                 raise RefusedError("a version of the table is not loaded", "load it before it is routed to")
             place = fences.place(*table.order)
             shelf.write_table(self._folder, table)
-            self._remember(table)
+            self._ledger.route(table)
             service.table = table
             if table.lease_s is not None:
                 self._lease(table.service)  # from receipt, not from the last worker's answer
@@ -238,7 +237,6 @@ class Supervisor:
     def page(self) -> str:
         """The metrics of all workers."""
         live = [member.report for member in self._crew.members.values() if member.report is not None]
-        totals = metrics.plus([*self._retired, *(report.totals for report in live)])
         gauges = {
             "workers": float(len(self._crew.serving)),
             "queued_transactions": float(sum(report.queued for report in live)),
@@ -246,9 +244,13 @@ class Supervisor:
             "store_degraded": float(any(report.degraded for report in live)),
             "retreated_services": float(sum(service.latch is not None for service in self._services.values())),
         }
-        return metrics.render(self._arms, totals, gauges)
+        return self._ledger.page(live, gauges)
 
     # --- workers ------------------------------------------------------------------------------
+
+    def _upgrade(self) -> None:
+        self._trials.forget()
+        self._crew.upgrade()
 
     async def _prepare(self, member: Member) -> None:
         """Give a new worker everything that is loaded and routed; the crew holds `changes`.
@@ -288,16 +290,11 @@ class Supervisor:
 
     def _heard(self, member: Member, report: Report) -> None:
         self._denials.add(report.denials, self._clock.now_ns())
-        old = member.report.counts if member.report else None
-        for key, grown in counts.delta(old, report.counts).arms.items():
-            service, _, arm = counts.parse_key(key)
-            name = service, arm, self._versions.get(key, arm)
-            self._arms.setdefault(name, metrics.Sums()).add(grown)
+        self._ledger.heard(member.report.counts if member.report else None, report)
 
     def _gone(self, member: Member) -> None:
-        """Keep the totals of a worker that has ended: what is cumulative never falls."""
         if member.report is not None:
-            self._retired = [metrics.plus([*self._retired, member.report.totals])]
+            self._ledger.ended(member.report)
 
     async def _beat(self) -> None:
         while True:
@@ -349,10 +346,6 @@ class Supervisor:
         lease_s = service.table.lease_s if service.table else None
         deadline = 0 if lease_s is None else self._clock.monotonic_ns() + int(lease_s * NS_PER_S)
         self._fence.set_deadline(service.slot, deadline)
-
-    def _remember(self, table: RouteTable) -> None:
-        for arm in (*table.arms, *table.shadows):
-            self._versions[counts.key(table.service, table.generation, arm.name)] = arm.version
 
     def _state(self, name: str, reports: list[Report]) -> ServiceState:
         service = self._services[name]
