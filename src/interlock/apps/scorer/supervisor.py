@@ -58,6 +58,7 @@ class Supervisor:
         self._options = settings.scoring
         self._clock = SystemClock()
         self._ids = SystemIds()
+        self._began_ns = self._clock.now_ns()
         self._handle = fences.create()
         self._fence = fences.Fence(self._handle, writable=True)
         self._folder: Path = settings.places.tables
@@ -85,7 +86,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._stop.set if os.isatty(0) else self._crew.upgrade)
+        loop.add_signal_handler(signal.SIGHUP, self._stop.set if os.isatty(0) else self._upgrade)
         for folder in (self._settings.places.segments, self._settings.places.run, self._folder):
             folder.mkdir(parents=True, exist_ok=True)
         prepare(self._settings)
@@ -123,6 +124,7 @@ class Supervisor:
 
     async def replace(self, worker: str | None) -> None:
         """Replace a worker, or all, by processes that take over their connections."""
+        self._trials.forget()  # the programs on the disk may be new ones
         await self._crew.replace(worker)
 
     async def load(self, service: str, bundle: str, folder: str) -> tuple[dict[str, Any], int]:
@@ -137,7 +139,7 @@ class Supervisor:
         async with self._crew.changes:
             self._wanted[bundle] = service, folder
         try:
-            workers = await self._crew.ask_all(_load(service, bundle, folder), self._options.load_s + 1)
+            workers = await self._crew.ask_all(_load(service, bundle, folder), self._options.load_s + 1, heavy=True)
         except BaseException:
             if bundle not in self._loaded:
                 await self._forget(bundle)
@@ -219,9 +221,9 @@ class Supervisor:
         reports = [member.report for member in serving if member.report is not None]
         states = {each: self._state(each, reports) for each in self._services if name is None or name == each}
         if not counted:
-            return Observed(len(serving), states)
-        seals = sealing.seals(self._settings.places.segments, seals_after)
-        return Observed(len(serving), states, [report.counts for report in reports], seals, self._denials.newest())
+            return Observed(len(serving), states, began_ns=self._began_ns)
+        seals, numbers = sealing.seals(self._settings.places.segments, seals_after), [each.counts for each in reports]
+        return Observed(len(serving), states, numbers, seals, self._denials.newest(), self._began_ns)
 
     async def seal(self) -> None:
         """Close and seal every segment that has records."""
@@ -242,6 +244,10 @@ class Supervisor:
         )
 
     # --- workers ------------------------------------------------------------------------------
+
+    def _upgrade(self) -> None:
+        self._trials.forget()
+        self._crew.upgrade()
 
     async def _prepare(self, member: Member) -> None:
         """Give a new worker everything that is loaded and routed; the crew holds `changes`.
@@ -284,7 +290,6 @@ class Supervisor:
         self._tally.add(member.report, report)
 
     def _gone(self, member: Member) -> None:
-        """Keep the totals of a worker that has ended: what is cumulative never falls."""
         if member.report is not None:
             self._tally.retire(member.report)
 

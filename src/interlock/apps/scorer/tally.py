@@ -1,4 +1,9 @@
-"""What all workers of a supervisor have ever counted: cumulative, whoever ended meanwhile."""
+"""What all workers that ever lived have counted: no cumulative metric falls when one of them ends.
+
+Kept are six sums per arm and version, and one sum of all totals of the workers that have ended. A
+report names arms by generation; which version that was is remembered for the newest `GENERATIONS`
+arms, far longer than a route reports after it has drained.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,8 @@ from interlock.decision.table import RouteTable
 from interlock.serving import metrics
 from interlock.serving.messages import Report, Totals
 
+GENERATIONS = 1_024
+
 
 class Tally:
     """Sums for the metrics page; they never fall."""
@@ -16,12 +23,14 @@ class Tally:
     def __init__(self) -> None:
         self._arms: dict[tuple[str, str, str], metrics.Sums] = {}
         self._versions: dict[str, str] = {}
-        self._retired: list[Totals] = []
+        self._retired = Totals()
 
     def remember(self, table: RouteTable) -> None:
         """Learn which versions the arms of a table are."""
         for arm in (*table.arms, *table.shadows):
             self._versions[counts.key(table.service, table.generation, arm.name)] = arm.version
+        while len(self._versions) > GENERATIONS:
+            del self._versions[next(iter(self._versions))]
 
     def add(self, before: Report | None, report: Report) -> None:
         """Take in what a worker has counted since its report before."""
@@ -32,7 +41,7 @@ class Tally:
 
     def retire(self, report: Report) -> None:
         """Keep the totals of a worker that has ended."""
-        self._retired = [metrics.plus([*self._retired, report.totals])]
+        self._retired = metrics.plus([self._retired, report.totals])
 
     def page(self, live: Iterable[Report], gauges: Mapping[str, float]) -> str:
         """The metrics page."""
@@ -42,4 +51,4 @@ class Tally:
             "open_connections": float(sum(report.connections for report in reports)),
             "store_degraded": float(any(report.degraded for report in reports)),
         }
-        return metrics.render(self._arms, metrics.plus([*self._retired, *(each.totals for each in reports)]), found)
+        return metrics.render(self._arms, metrics.plus([self._retired, *(each.totals for each in reports)]), found)
