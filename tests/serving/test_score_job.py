@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 from tests.builders import tiny_bundle
 from tests.serving.batches import instant, online, shop, troubled, write
+from tests.serving.object_store import KEYS, object_store
 from tests.serving.scoring_home import ScoringHome, rows_of, told_of
 
 from interlock.adapters.delta import snapshots
@@ -346,3 +347,54 @@ def _worker(folder: Path) -> int:
         assert time.monotonic() < limit
         time.sleep(0.01)
     return found[0]
+
+
+def test_an_output_never_lies_in_its_input(home: ScoringHome, tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.parquet", shop(cards=8, days=1))
+    write(tmp_path / "b.rejects.parquet", shop(cards=8, days=1))
+    for source, target in (
+        ("in", "in"),
+        ("in", "in/scored"),
+        ("in", "in/out.parquet"),
+        ("in/a.parquet", "in/a.parquet"),
+        ("b.rejects.parquet", "b.parquet"),
+    ):
+        with pytest.raises(UsageError, match="lie in the input"):
+            home.score(tmp_path / source, f"file://{tmp_path}/{target}")
+
+
+def test_parts_may_lack_what_is_optional_and_need_not_have_the_same_columns(home: ScoringHome, tmp_path: Path) -> None:
+    rows = shop(cards=8, days=1)
+    bare = [{name: value for name, value in row.items() if name != "mcc"} for row in rows]
+    write(tmp_path / "in" / "a.parquet", rows)
+    write(tmp_path / "in" / "b.parquet", [row | {"transaction_id": f"{row['transaction_id']}b"} for row in bare])
+    home.score(tmp_path / "in", tmp_path / "out", with_vectors=True)
+    place = FRAUD.names.index("mcc")
+    assert {row["vector"][place] for row in rows_of(tmp_path / "out" / "b.parquet")} == {-1.0}
+    assert -1.0 not in {row["vector"][place] for row in rows_of(tmp_path / "out" / "a.parquet")}
+    write(tmp_path / "in" / "b.parquet", [{name: row[name] for name in row if name != "ip"} for row in rows])
+    with pytest.raises(UsageError, match="without ip"):
+        home.score(tmp_path / "in", tmp_path / "out")
+
+
+def test_an_object_store_is_read_and_written_as_a_disk_is(home: ScoringHome, tmp_path: Path) -> None:
+    rows = troubled(shop(cards=20, days=2))
+    rows[3]["currency"] = "USD"
+    for name, part in (("x", rows[:80]), ("deep/y", rows[80:])):
+        write(tmp_path / "in" / f"{name}.parquet", part, group=30)
+    home.score(tmp_path / "in", tmp_path / "out")
+    with object_store() as (objects, query):
+        for path in (tmp_path / "in").rglob("*.parquet"):
+            objects[f"lake/in/{path.relative_to(tmp_path / 'in')}"] = path.read_bytes()
+        addresses = (f"s3://lake/in{query}", f"s3://lake/out{query}")
+        done = subprocess.run(
+            home.command(*addresses, "--service", "fraud", "--workers", "2", "--output", "json"),
+            env=home.environment() | KEYS,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        for name in ("out/x.parquet", "out/deep/y.parquet", "out.rejects.parquet", "out.manifest.json"):
+            assert objects[f"lake/{name}"] == (tmp_path / name).read_bytes(), name
+    assert json.loads(done.stdout)["rejected"] == 1
