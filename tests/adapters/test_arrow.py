@@ -124,6 +124,11 @@ def test_record_batches_are_scored_as_the_model_decides(bundle: Bundle) -> None:
         assert mine.column("rejected").null_count == mine.num_rows
 
 
+def test_sparks_schema_is_that_of_the_batches() -> None:
+    named = [f"{field.name} {field.type}" for field in map_in_arrow.schema()]
+    assert ", ".join(named) == map_in_arrow.SPARK_SCHEMA
+
+
 def test_a_row_that_breaks_a_rule_keeps_its_place_and_gets_no_score(bundle: Bundle) -> None:
     table = pa.Table.from_batches([batch(4)])
     ids = pa.array(["a", "4000001234567899", "c", "d"])

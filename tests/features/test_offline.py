@@ -12,7 +12,7 @@ from interlock.adapters.duckdb.engine import DuckDbEngine
 from interlock.base.errors import IntegrityError, UsageError
 from interlock.features import reducer
 from interlock.features.definition import Velocity, Window, feature_set
-from interlock.features.offline import Events, build_states, compute, recent
+from interlock.features.offline import Events, build_states, compute, compute_one, pieces, recent
 
 pytestmark = pytest.mark.process  # DuckDB starts threads and takes its time
 
@@ -55,6 +55,22 @@ def test_entities_whose_time_never_goes_back_need_no_engine(seed: int, size: int
         rng.integers(-100, 10_000, size),
     )
     assert np.array_equal(compute(TINY, events, NoEngine()), compute(TINY, events))
+
+
+@pytest.mark.parametrize("size", [1, 37, 10_000])
+def test_entities_may_be_computed_by_the_piece(size: int) -> None:
+    events = history(6, 300, 0.1)
+    whole = compute(TINY, events)
+    start = 0
+    for velocity in TINY.velocities:
+        codes = np.unique(events.entities[velocity.entity], return_inverse=True)[1].astype(np.int64)
+        width = 2 * len(velocity.windows)
+        seen = np.full((300, width), -1)
+        for rows in pieces(codes, size):
+            seen[rows] = compute_one(velocity, codes[rows], events.event_ms[rows], events.amount[rows], DuckDbEngine())
+        assert np.array_equal(seen, whole[:, start : start + width])
+        start += width
+    assert list(pieces(np.empty(0, np.int64), size)) == []
 
 
 def test_what_no_later_event_can_see_may_be_left_out() -> None:

@@ -54,7 +54,9 @@ def troubled(rows: list[dict[str, Any]], seed: int = 3) -> list[dict[str, Any]]:
         found[number]["event_time"] = found[number - 1]["event_time"]
     for number in range(3, len(found), 23):
         again = dict(found[number])
-        later_s = chance.choice((1, 60, 899, 900, 4_000))
+        # Late in an hour: the reply within the window is that of the hour before.
+        late = instant(again) // NS_PER_S % 3_600 > 2_710
+        later_s = 899 if late else chance.choice((1, 60, 899, 900, 4_000))
         again["event_time"] = rfc3339(instant(again) + later_s * NS_PER_S)
         found.append(again | {"amount": again["amount"] + 7})
     return sorted(found, key=instant)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -94,4 +95,27 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
 def told_of(path: Path) -> dict[str, Any]:
     """What an output file says of itself."""
     found: dict[str, Any] = json.loads(pq.read_schema(path).metadata[b"interlock"])
+    return found
+
+
+def until_it_shows(root: Path, pattern: str, running: subprocess.Popen[bytes]) -> Path:
+    """The work folder in which a file of that name appears while the run goes on."""
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit:
+        for path in root.glob(f"*/{pattern}"):
+            return path.parent
+        assert running.poll() is None, "it ended before it could be killed"
+        time.sleep(0.002)
+    raise AssertionError("it never got there")
+
+
+def workers_on(folder: Path) -> list[int]:
+    """The processes that work on a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder).encode() in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
     return found

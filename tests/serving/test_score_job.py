@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import signal
+import re
 import subprocess
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -18,12 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 from tests.builders import tiny_bundle
 from tests.serving.batches import instant, online, shop, troubled, write
+from tests.serving.object_store import KEYS, object_store
 from tests.serving.scoring_home import ScoringHome, rows_of, told_of
 
 from interlock.adapters.delta import snapshots
 from interlock.apps.control.client import ControlClient
-from interlock.apps.job.score_crew import Crew
-from interlock.base.errors import IntegrityError, RefusedError, UnreachableError, UsageError
+from interlock.base.errors import IntegrityError, RefusedError, UsageError
 from interlock.features.definition import FRAUD
 
 pytestmark = pytest.mark.process
@@ -137,92 +135,6 @@ def test_the_number_of_processes_and_the_layout_of_targets_change_no_byte(home: 
     ]
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(home: ScoringHome) -> tuple[list[dict[str, Any]], Path]:
-    """Rows, their file, and beside it `whole.parquet`: what they are scored to."""
-    rows = troubled(shop(cards=60, days=3))
-    rows[7]["currency"] = "USD"
-    source = home.folder / "in.parquet"
-    write(source, rows, group=12)
-    home.score(source, home.folder / "whole.parquet", with_vectors=True)
-    return rows, source
-
-
-STAGES = ("take-*3.json", "velocities.json", "score-*2.json")
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_killed_run_goes_on_to_the_bytes_of_one_that_never_stopped(
-    home: ScoringHome, uninterrupted: tuple[list[dict[str, Any]], Path], tmp_path: Path, stage: str
-) -> None:
-    rows, source = uninterrupted
-    options = ("--service", "fraud", "--workers", "2", "--with-vectors")
-    running = subprocess.Popen(
-        home.command(source, tmp_path / "killed.parquet", *options),
-        env=home.environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    folder = _until_it_shows(home.home / "batches", stage, running)
-    running.send_signal(signal.SIGKILL)
-    running.wait()
-    _until_nobody_works_on(folder)
-    assert not (tmp_path / "killed.manifest.json").exists()
-    _holds_no_card_number(folder, {row["pan"] for row in rows})
-    seen: list[tuple[str, int]] = []
-    found = home.score(
-        source,
-        tmp_path / "killed.parquet",
-        lambda step, done, total: seen.append((step, done)),
-        with_vectors=True,
-    )
-    assert seen[0][1] > 0  # what was finished is not done again
-    for name in (".parquet", ".rejects.parquet", ".manifest.json"):
-        assert (tmp_path / f"killed{name}").read_bytes() == (home.folder / f"whole{name}").read_bytes(), name
-    assert found["rejected"] == 1
-    assert not folder.exists()
-
-
-def _until_it_shows(root: Path, pattern: str, running: subprocess.Popen[bytes]) -> Path:
-    limit = time.monotonic() + 60
-    while time.monotonic() < limit:
-        for path in root.glob(f"*/{pattern}"):
-            return path.parent
-        assert running.poll() is None, "it ended before it could be killed"
-        time.sleep(0.002)
-    raise AssertionError("it never got there")
-
-
-def _until_nobody_works_on(folder: Path) -> None:
-    """The workers of a killed run end with it."""
-    limit = time.monotonic() + 20
-    while _workers_on(folder):
-        assert time.monotonic() < limit, "a worker outlived its batch"
-        time.sleep(0.01)
-
-
-def _workers_on(folder: Path) -> list[int]:
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if str(folder).encode() in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
-        except OSError:
-            continue
-    return found
-
-
-def _holds_no_card_number(folder: Path, pans: set[str]) -> None:
-    pieces = list(folder.glob("*.parquet"))
-    assert pieces
-    for path in pieces:
-        table = pq.read_table(path)
-        cells = {str(cell) for column in table.columns for cell in column.to_pylist()}
-        assert not cells & pans
-        assert "pan" not in table.column_names
-        assert path.stat().st_mode & 0o077 == 0
-
-
 def test_a_finished_output_is_left_alone_and_a_damaged_one_is_made_again(home: ScoringHome, tmp_path: Path) -> None:
     write(tmp_path / "in.parquet", shop(cards=8, days=1))
     target = tmp_path / "out.parquet"
@@ -304,20 +216,6 @@ def test_a_service_under_which_nothing_serves_is_refused(tmp_path: Path) -> None
         bare.score(tmp_path / "in.parquet", tmp_path / "out.parquet")
 
 
-def test_a_second_run_of_the_same_batch_is_refused_while_the_first_works(home: ScoringHome, tmp_path: Path) -> None:
-    write(tmp_path / "in.parquet", shop(cards=60, days=2), group=4)
-    first = subprocess.Popen(
-        home.command(tmp_path / "in.parquet", tmp_path / "a.parquet", "--service", "fraud", "--workers", "1"),
-        env=home.environment(),
-    )
-    try:
-        _until_it_shows(home.home / "batches", "take-*.json", first)
-        with pytest.raises(RefusedError, match="another run"):
-            home.score(tmp_path / "in.parquet", tmp_path / "b.parquet")
-    finally:
-        assert first.wait(60) == 0
-
-
 def test_an_empty_input_gives_an_empty_output(home: ScoringHome, tmp_path: Path) -> None:
     rows = shop(cards=8, days=1)
     write(tmp_path / "in.parquet", rows)
@@ -331,18 +229,59 @@ def test_an_empty_input_gives_an_empty_output(home: ScoringHome, tmp_path: Path)
     assert rows_of(tmp_path / "out.parquet") == []
 
 
-def test_a_process_that_is_killed_ends_the_batch_with_its_remedy(home: ScoringHome, tmp_path: Path) -> None:
-    with Crew(tmp_path, 1) as crew:
-        os.kill(_worker(tmp_path), signal.SIGKILL)
-        with pytest.raises(UnreachableError, match="ended"):
-            crew.run([("take", 0, 0)], lambda task, facts: None)
-    with pytest.raises(IntegrityError, match="damaged plan"), Crew(tmp_path, 1) as crew:
-        crew.run([("take", 0, 0)], lambda task, facts: None)
+def test_an_output_never_lies_in_its_input(home: ScoringHome, tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a.parquet", shop(cards=8, days=1))
+    write(tmp_path / "b.rejects.parquet", shop(cards=8, days=1))
+    for source, target in (
+        ("in", "in"),
+        ("in", "in/scored"),
+        ("in", "in/out.parquet"),
+        ("in/a.parquet", "in/a.parquet"),
+        ("b.rejects.parquet", "b.parquet"),
+    ):
+        with pytest.raises(UsageError, match="lie in the input"):
+            home.score(tmp_path / source, f"file://{tmp_path}/{target}")
 
 
-def _worker(folder: Path) -> int:
-    limit = time.monotonic() + 20
-    while not (found := _workers_on(folder)):
-        assert time.monotonic() < limit
-        time.sleep(0.01)
-    return found[0]
+def test_parts_may_lack_what_is_optional_and_need_not_have_the_same_columns(home: ScoringHome, tmp_path: Path) -> None:
+    rows = shop(cards=8, days=1)
+    bare = [{name: value for name, value in row.items() if name != "mcc"} for row in rows]
+    write(tmp_path / "in" / "a.parquet", rows)
+    write(tmp_path / "in" / "b.parquet", [row | {"transaction_id": f"{row['transaction_id']}b"} for row in bare])
+    home.score(tmp_path / "in", tmp_path / "out", with_vectors=True)
+    place = FRAUD.names.index("mcc")
+    assert {row["vector"][place] for row in rows_of(tmp_path / "out" / "b.parquet")} == {-1.0}
+    assert -1.0 not in {row["vector"][place] for row in rows_of(tmp_path / "out" / "a.parquet")}
+    write(tmp_path / "in" / "b.parquet", [{name: row[name] for name in row if name != "ip"} for row in rows])
+    with pytest.raises(UsageError, match="without ip"):
+        home.score(tmp_path / "in", tmp_path / "out")
+
+
+def test_the_guide_names_options_that_exist(home: ScoringHome) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "batch-scoring.md").read_text("utf-8")
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", guide))
+    assert {"--service", "--history"} <= named
+    assert named <= set(re.findall(r"--[a-z][a-z-]+", home.run("--help").stdout))
+
+
+def test_an_object_store_is_read_and_written_as_a_disk_is(home: ScoringHome, tmp_path: Path) -> None:
+    rows = troubled(shop(cards=20, days=2))
+    rows[3]["currency"] = "USD"
+    for name, part in (("x", rows[:80]), ("deep/y", rows[80:])):
+        write(tmp_path / "in" / f"{name}.parquet", part, group=30)
+    home.score(tmp_path / "in", tmp_path / "out")
+    with object_store() as (objects, query):
+        for path in (tmp_path / "in").rglob("*.parquet"):
+            objects[f"lake/in/{path.relative_to(tmp_path / 'in')}"] = path.read_bytes()
+        addresses = (f"s3://lake/in{query}", f"s3://lake/out{query}")
+        done = subprocess.run(
+            home.command(*addresses, "--service", "fraud", "--workers", "2", "--output", "json"),
+            env=home.environment() | KEYS,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        for name in ("out/x.parquet", "out/deep/y.parquet", "out.rejects.parquet", "out.manifest.json"):
+            assert objects[f"lake/{name}"] == (tmp_path / name).read_bytes(), name
+    assert json.loads(done.stdout)["rejected"] == 1

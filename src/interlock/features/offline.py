@@ -55,22 +55,49 @@ class Engine(Protocol):
 
 def compute(feature_set: FeatureSet, events: Events, engine: Engine | None = None) -> Ints:
     """What each event saw, int64 [n, feature_set.value_count], rows in the events' order."""
-    return np.concatenate([values for _, values in compute_each(feature_set, events, engine)], axis=1)
-
-
-def compute_each(
-    feature_set: FeatureSet, events: Events, engine: Engine | None = None
-) -> Iterator[tuple[Velocity, Ints]]:
-    """`compute`, a velocity at a time, for histories whose values would not fit into memory together.
-
-    Yields each velocity and int64 [n, 2 * windows].
-    """
+    parts = []
     for velocity in feature_set.velocities:
         codes = _codes(events, velocity.entity)
-        if engine is None:
-            yield velocity, _by_reducer(velocity, codes, events.event_ms, events.amount)
-        else:
-            yield velocity, _by_engine(engine, velocity, codes, events.event_ms, events.amount)
+        parts.append(compute_one(velocity, codes, events.event_ms, events.amount, engine))
+    return np.concatenate(parts, axis=1)
+
+
+def compute_one(velocity: Velocity, codes: Ints, event_ms: Ints, amount: Ints, engine: Engine | None = None) -> Ints:
+    """`compute` of one velocity: entities do not see each other, so any whole ones may be computed apart.
+
+    Args:
+        velocity: the definition.
+        codes: int64 [n], the events' entities as integers.
+        event_ms: int64 [n], edge time.
+        amount: int64 [n], minor units.
+        engine: see `compute`.
+
+    Returns:
+        int64 [n, 2 * windows].
+    """
+    if engine is None:
+        return _by_reducer(velocity, codes, event_ms, amount)
+    return _by_engine(engine, velocity, codes, event_ms, amount)
+
+
+def pieces(codes: Ints, size: int) -> Iterator[Ints]:
+    """Places of the events of some whole entities at a time, for `compute_one`.
+
+    Args:
+        codes: int64 [n], the events' entities, in applied order.
+        size: events in a piece; more only to keep the last entity whole.
+
+    Yields:
+        int64 [k], in applied order within each entity.
+    """
+    order = np.argsort(codes, kind="stable")
+    ranked = codes[order]
+    ends = np.flatnonzero(np.r_[ranked[1:] != ranked[:-1], True]) + 1
+    start = 0
+    while start < len(codes):
+        end = int(ends[np.searchsorted(ends, min(start + size, len(codes)))])
+        yield order[start:end]
+        start = end
 
 
 def recent(feature_set: FeatureSet, events: Events, since_ms: int) -> npt.NDArray[np.bool_]:

@@ -31,8 +31,15 @@ _MODELS: dict[str, Model] = {}
 """Open models of this process, by bundle."""
 
 
+SPARK_SCHEMA = (
+    "transaction_id string, score float, decision string, "
+    "model_version string, bundle string, threshold_set string, rejected string"
+)
+"""`schema` as Spark writes it."""
+
+
 def schema() -> pa.Schema:
-    """What the function gives; for Spark, the same columns as text and float."""
+    """What the function gives."""
     return sink.output_schema(None).append(pa.field("rejected", pa.string()))
 
 

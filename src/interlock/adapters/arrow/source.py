@@ -109,14 +109,15 @@ class Source:
             return Shape(tuple((each.name, str(each.type)) for each in file.schema_arrow), groups)
 
     def read(self, part: Part, group: int, columns: Sequence[str]) -> pa.Table:
-        """Columns of one row group.
+        """Those of the columns that the part has, of one row group.
 
         Raises:
             UsageError: it cannot be read.
         """
         with self._open(part) as file:
+            found = set(file.schema_arrow.names)
             try:
-                return file.read_row_group(group, columns=list(columns), use_threads=False)
+                return file.read_row_group(group, [name for name in columns if name in found], use_threads=False)
             except (pa.ArrowException, OSError) as error:
                 raise _unreadable(part, error) from None
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from interlock.adapters.arrow import columns, sink
-from interlock.adapters.arrow.source import Source, refuse_changed
+from interlock.adapters.arrow.source import Source, locate, refuse_changed
 from interlock.apps.control.client import ControlClient
 from interlock.apps.job import score_units as units
 from interlock.apps.job.score_crew import Crew, Task
@@ -89,6 +89,7 @@ def score(settings: Settings, request: Request, clock: Clock, report: Report) ->
     chosen = choose(settings, request.service, request.bundle, request.research)
     model = job.open_bundle(settings, chosen.bundle)
     source = Source(request.source)
+    _refuse_overlap(source, request)
     plan = _plan(settings, request, chosen, model, source)
     manifest = _finished(plan, request)
     if manifest is None:
@@ -109,12 +110,24 @@ def score(settings: Settings, request: Request, clock: Clock, report: Report) ->
     return manifest | {"seconds": round(seconds, 3), "rows_per_second": round(manifest["rows"] / seconds)}
 
 
+def _refuse_overlap(source: Source, request: Request) -> None:
+    """An output must never replace an input, nor be taken for one by the next run."""
+    here, there = locate(request.source)[1].rstrip("/"), locate(request.target)[1].rstrip("/")
+    taken = {part.path for part in source.parts}
+    if source.folder and f"{there}/".startswith(f"{here}/"):
+        taken.add(there)
+    if taken & {there, *(locate(place)[1] for place in _beside(request.target))}:
+        raise UsageError("the output would lie in the input", "choose another place for it")
+
+
 def _plan(settings: Settings, request: Request, chosen: Chosen, model: Model, source: Source) -> Plan:
     features = FeatureSet.from_json(model.manifest["feature_set"])
     shapes = [source.shape(part) for part in source.parts]
     named = [[name for name, _ in shape.columns] for shape in shapes]
     for names in named:
         refuse_sensitive(names)
+        if len(set(names)) != len(names):
+            raise UsageError("an input with two columns of one name", "write it with each name once")
     mode = request.mode
     if mode == "auto":
         mode = VECTORS if all(set(features.names) <= set(names) for names in named) else RAW
@@ -131,8 +144,7 @@ def _plan(settings: Settings, request: Request, chosen: Chosen, model: Model, so
     else:
         for names in named:
             bulk.refuse_missing(names)
-        read = tuple(sorted(bulk.FIELDS.intersection(*named)))
-        bulk.refuse_missing(read)
+        read = tuple(sorted(bulk.FIELDS.intersection({name for names in named for name in names})))
     history = job.history(settings, request.history).digest if request.history is not None else None
     parts = tuple(
         PlannedPart(part.name, part.path, part.size, part.mtime_ns, source.digest(part), shape.groups)
@@ -232,15 +244,32 @@ class _Targets:
 
 
 def _targets(plan: Plan, request: Request) -> _Targets:
-    stem = request.target.removesuffix(_SUFFIX).rstrip("/")
     numbers: dict[int, list[int]] = {index: [] for index in range(len(plan.parts))}
     for unit in plan.units:
         numbers[unit.part].append(unit.number)
-    if request.target.endswith(_SUFFIX):
+    base, _ = _split(request.target)
+    if base.endswith(_SUFFIX):
         outputs = [(request.target, tuple(unit.number for unit in plan.units))]
     else:
-        outputs = [(f"{stem}/{plan.parts[part].name}", tuple(mine)) for part, mine in numbers.items()]
-    return _Targets(tuple(outputs), f"{stem}.rejects{_SUFFIX}", f"{stem}.manifest.json")
+        outputs = [(_named(request.target, f"/{plan.parts[part].name}"), tuple(mine)) for part, mine in numbers.items()]
+    return _Targets(tuple(outputs), *_beside(request.target))
+
+
+def _beside(target: str) -> tuple[str, str]:
+    """Where the rejected rows and the manifest go."""
+    return _named(target, f".rejects{_SUFFIX}"), _named(target, ".manifest.json")
+
+
+def _named(target: str, tail: str) -> str:
+    """`target` with another ending."""
+    base, query = _split(target)
+    return base.removesuffix(_SUFFIX).rstrip("/") + tail + query
+
+
+def _split(target: str) -> tuple[str, str]:
+    """A place, and the query of its URI (`?endpoint_override=…`), which stays at the end."""
+    base, mark, query = target.partition("?") if "://" in target else (target, "", "")
+    return base, mark + query
 
 
 def _finished(plan: Plan, request: Request) -> dict[str, Any] | None:

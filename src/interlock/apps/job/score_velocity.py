@@ -3,12 +3,14 @@
 Contract. The order is that of the event times, ties in the input's order; each event's clock is its
 event time. A transaction id that was answered within the reply window is not counted again, as
 online. The result lies in the input's order, a file per kind of entity, so that row groups are
-scored apart. Memory: the columns of all rows as integers, and one velocity's values.
+scored apart. Memory: the columns of all rows as integers, one kind of entity's tokens, and the
+values of a million events: entities do not see each other, so they are computed by the piece.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +21,13 @@ from interlock.adapters.arrow import work
 from interlock.apps.job.score_plan import Desk, Plan
 from interlock.apps.job.score_units import ANSWERS, REPEATS, taken_file, values_file
 from interlock.base.clock import NS_PER_MS
-from interlock.base.files import replacing
+from interlock.base.files import replacing, sync_file
 from interlock.features.definition import FeatureSet
-from interlock.features.offline import Engine, Events, compute_each, recent
+from interlock.features.offline import Engine, Events, compute_one, pieces, recent
 from interlock.serving.bulk import first_answers
 
 STEP = "velocities"
+_PIECE = 1_000_000
 Ints = npt.NDArray[np.int64]
 
 
@@ -49,19 +52,24 @@ def velocities(
     event_ms = times[order] // NS_PER_MS
     answers = first_answers(work.codes(paths, "transaction_id")[order], event_ms, plan.window_s * 1000)
     names = [_repeats(desk.folder, paths, order, answers)]
-    fresh = np.flatnonzero(answers == np.arange(len(answers)))
+    again = np.flatnonzero(answers != np.arange(len(answers)))
+    counted = np.delete(order, again)  # the rows that are events, in event order
     history = _recent(features, before(), event_ms)
-    events, skipped = _joined(features, history, paths, order[fresh], (event_ms[fresh], work.numbers(paths, "amount")))
-    # Place among the fresh ones of the row whose reply each row gets.
-    answered = np.searchsorted(fresh, answers)
-    for velocity, values in compute_each(features, events, engine):
-        out = np.empty((len(order), values.shape[1]), np.int64)
-        out[order] = values[skipped:][answered]
+    skipped = 0 if history is None else len(history.event_ms)
+    event_ms, amounts = _numbers(paths, history, counted)
+    for velocity in features.velocities:
+        codes = _codes(paths, velocity.entity, history, counted)
         names.append(values_file(velocity.entity))
-        _save(desk.folder / names[-1], out)
+        with _matrix(desk.folder / names[-1], (len(order), 2 * len(velocity.windows))) as out:
+            for rows in pieces(codes, _PIECE):
+                values = compute_one(velocity, codes[rows], event_ms[rows], amounts[rows], engine)
+                ours = rows >= skipped
+                out[counted[rows[ours] - skipped]] = values[ours]
+            out[order[again]] = out[order[answers[again]]]
     first = np.empty(len(order), np.int64)
     first[order] = order[answers]
-    _save(desk.folder / ANSWERS, first)
+    with replacing(desk.folder / ANSWERS, 0o600) as file:
+        np.save(file, first, allow_pickle=False)
     return desk.finish(STEP, [*names, ANSWERS], {"history_events": skipped})
 
 
@@ -81,24 +89,37 @@ def _recent(features: FeatureSet, before: Events | None, event_ms: Ints) -> Even
     return Events(tokens, before.event_ms[kept], before.amount[kept])
 
 
-def _joined(
-    features: FeatureSet, before: Events | None, paths: Sequence[Path], rows: Ints, columns: tuple[Ints, Ints]
-) -> tuple[Events, int]:
-    """History and batch as one sequence of events, and how many are history."""
-    event_ms, amounts = columns
-    skipped = 0 if before is None else len(before.event_ms)
-    entities = {}
-    for kind in features.entities:
-        codes = work.codes(paths, kind, None if before is None else before.entities[kind])
-        entities[kind] = np.concatenate([codes[:skipped], codes[skipped:][rows]])
-    if before is not None:
-        event_ms = np.concatenate([before.event_ms, event_ms])
-        amounts = np.concatenate([before.amount, amounts[rows]])
-    else:
-        amounts = amounts[rows]
-    return Events(entities, event_ms, amounts), skipped
+def _numbers(paths: Sequence[Path], before: Events | None, counted: Ints) -> tuple[Ints, Ints]:
+    """Times (ms) and amounts of the history's events and then the batch's, in event order."""
+    event_ms = work.numbers(paths, "event_ns")[counted] // NS_PER_MS
+    amounts = work.numbers(paths, "amount")[counted]
+    if before is None:
+        return event_ms, amounts
+    return np.concatenate([before.event_ms, event_ms]), np.concatenate([before.amount, amounts])
 
 
-def _save(path: Path, values: Ints) -> None:
-    with replacing(path, 0o600) as file:
-        np.save(file, values, allow_pickle=False)
+def _codes(paths: Sequence[Path], kind: str, before: Events | None, counted: Ints) -> Ints:
+    """The entities of the same events, as integers."""
+    if before is None:
+        return work.codes(paths, kind)[counted]
+    codes = work.codes(paths, kind, before.entities[kind])
+    skipped = len(before.event_ms)
+    return np.concatenate([codes[:skipped], codes[skipped:][counted]])
+
+
+@contextlib.contextmanager
+def _matrix(path: Path, shape: tuple[int, int]) -> Iterator[Ints]:
+    """Integers on the disk, filled in any order; the file appears when the block ends well."""
+    if not shape[0]:  # nothing can be mapped
+        with replacing(path, 0o600) as file:
+            np.save(file, np.empty(shape, np.int64), allow_pickle=False)
+        yield np.empty(shape, np.int64)
+        return
+    temporary = path.with_name(f".{path.name}.tmp")
+    mapped = np.lib.format.open_memmap(temporary, "w+", np.int64, shape)
+    yield mapped
+    mapped.flush()
+    del mapped
+    temporary.chmod(0o600)
+    sync_file(temporary)
+    temporary.rename(path)
