@@ -61,7 +61,7 @@ def _as_many(factor: int) -> Any:
 
 def _explained(subject: Subject, replies: Sequence[Reply]) -> Iterator[str]:
     reply = replies[-1]
-    if reply.status in (401, 403, 404, 405, 501):
+    if reply.status in (404, 405, 501):
         raise NotApplicable(f"the server offers no explanation here (status {reply.status})")
     if reply.status != 200:
         yield f"status {reply.status}, 200 or 404 or 501 is due"

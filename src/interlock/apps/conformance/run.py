@@ -21,6 +21,8 @@ from interlock.base.errors import UnreachableError
 from interlock.base.verdict import Verdict, worst
 from interlock.privacy.redact import redact
 
+_NOT_ALLOWED = (401, 403)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -78,6 +80,8 @@ async def _held(door: Door, subject: Subject, case: Case[Any, Any], asked: Dialo
     for place, reply in enumerate(replies, start=1):
         if reply.lost and not case.may_end:
             return Finding(case, Verdict.FAIL, f"no reply to request {place} of {len(replies)}: {reply.lost}")
+        if reply.status in _NOT_ALLOWED:
+            raise NotApplicable(f"status {reply.status}: the caller may not ask this; name one who may with --header")
     return judged(case, subject, replies)
 
 
