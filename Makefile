@@ -1,6 +1,6 @@
 # Everything a person or CI runs. On a fresh machine: Python >= 3.11, git and make; nothing else is assumed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-process lint format bench bench-handbook soak docs test-services lock clean
+.PHONY: help setup demo test test-unit test-process lint format bench bench-handbook bench-serving soak docs test-services test-clients fuzz lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -8,6 +8,7 @@ UV := .tools/bin/uv
 BIN := .venv/bin
 EXTRAS := --extra serve --extra control --extra train --extra cluster
 READY := .venv/.ready
+TIMES ?= 20
 DATA ?= ../shared/data
 SWAPS ?= 1000
 
@@ -44,6 +45,13 @@ test-unit: $(READY) ## The pure tests only
 test-process: $(READY) ## The tests that start processes and services
 	$(BIN)/pytest -q -n 2 --dist loadfile -m process
 
+test-clients: $(READY) ## KServe's own clients against a scorer (installs them into tests/clients/.venv)
+	$(UV) sync --frozen --quiet --project tests/clients --python "$$(command -v $(PYTHON))"
+	$(BIN)/pytest -q tests/clients/official_kserve.py
+
+fuzz: $(READY) ## Fuzz the scoring API for longer: its OpenAPI page and binary frames (TIMES=20)
+	INTERLOCK_FUZZ=$(TIMES) $(BIN)/pytest -q --timeout 3000 tests/fuzz
+
 test-services: $(READY) ## Contract suites of the stores (INTERLOCK_TEST_REDIS: also against that Redis)
 	$(BIN)/pytest -q tests/contracts
 
@@ -73,4 +81,4 @@ lock: | $(UV) ## Resolve the environment anew into uv.lock
 	$(UV) lock
 
 clean: ## Remove the environments and caches (never .interlock)
-	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv tests/clients/.venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

@@ -85,7 +85,7 @@ FAULTS = {
     "takes any element": "V2-FAULT-021 V2-FAULT-023",
     "takes any framing": "HTTP-011 HTTP-012 HTTP-013",
     "takes any method": "V1-015 V2-META-017 V2-META-018 V2-FAULT-003 HTTP-010 HTTP-019",
-    "takes any name": "V2-FAULT-032 V2-FAULT-041",
+    "takes any name": "V2-FAULT-032",
     "takes negative shapes": "V2-FAULT-026",
     "trusts shapes": "V2-FAULT-020 V2-FAULT-024 V2-FAULT-025 V2-FAULT-029 V2-FAULT-030 V2-FAULT-031 BIN-034",
     "trusts sizes": "BIN-022 BIN-024 BIN-025 BIN-026 BIN-028 BIN-032",

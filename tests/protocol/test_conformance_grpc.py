@@ -59,7 +59,6 @@ FAULTS = {
     "other shape": "GRPC-006 GRPC-007 GRPC-008 GRPC-009 GRPC-010 GRPC-011",
     "takes any bytes": "GRPC-030",
     "takes any datatype": "GRPC-026",
-    "takes any name": "GRPC-029",
     "takes both": "GRPC-019 GRPC-023",
     "trusts shapes": "GRPC-020 GRPC-021 GRPC-024 GRPC-025 GRPC-028",
     "typed for raw": "GRPC-008",

@@ -103,6 +103,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "a card number as device": ({"device_id": OTHER_CARD}, "device_id holds a card number"),
     "a card number as ip": ({"ip": OTHER_CARD}, "ip holds a card number"),
     "a card number as a field's name": ({OTHER_CARD: 1}, "unknown field with another name"),
+    "a card number within a field's name": ({f"i{OTHER_CARD}n": 1}, "unknown field with another name"),
     "a card's code": ({"cvv": "123"}, "sensitive authentication data is never accepted"),
     "a card's code, spelt otherwise": ({"Card-CVC2": "123"}, "sensitive authentication data"),
     "a track": ({"track2": "x"}, "sensitive authentication data"),

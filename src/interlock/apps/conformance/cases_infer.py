@@ -132,6 +132,8 @@ def _as_declared(subject: Subject, replies: Sequence[Reply]) -> Iterator[str]:
     declared = {each.get("name"): each for each in subject.metadata.get("outputs") or []}
     if not declared:
         raise NotApplicable("the metadata lists no outputs")
+    if {each.name for each in subject.inputs} != {each.get("name") for each in subject.metadata.get("inputs") or []}:
+        raise NotApplicable("the example's inputs are not those of the metadata")
     try:
         outputs = read(replies[-1])[1]
     except Unreadable as problem:

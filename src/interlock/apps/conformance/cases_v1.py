@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from interlock.apps.conformance.asking import JSON, NOBODY, fixed, one
 from interlock.apps.conformance.case import Dialogue, HttpCase, NotApplicable, Reply, Request, Subject
-from interlock.apps.conformance.judging import body_of, both, members, refused, status_in
+from interlock.apps.conformance.judging import body_of, both, error_object, members, refused, status_in
 from interlock.apps.conformance.tensors import Unreadable
 
 _V1 = "KServe protocol V1"
@@ -61,8 +61,10 @@ def _as_many(factor: int) -> Any:
 
 def _explained(subject: Subject, replies: Sequence[Reply]) -> Iterator[str]:
     reply = replies[-1]
-    if reply.status in (401, 403, 404, 405, 501):
+    if reply.status in (404, 405, 501):
         raise NotApplicable(f"the server offers no explanation here (status {reply.status})")
+    if reply.status == 503 and not list(error_object(reply)):
+        raise NotApplicable("the server cannot explain now (status 503)")
     if reply.status != 200:
         yield f"status {reply.status}, 200 or 404 or 501 is due"
         return

@@ -21,6 +21,9 @@ from interlock.base.errors import UnreachableError
 from interlock.base.verdict import Verdict, worst
 from interlock.privacy.redact import redact
 
+_NOT_ALLOWED = (401, 403, "UNAUTHENTICATED", "PERMISSION_DENIED")
+_WHO = "the caller may not ask this; name one who may with --header"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -63,7 +66,7 @@ async def judge(plan: Plan, subject: Subject, case: Case[Any, Any]) -> Finding:
         if isinstance(asked, Calls):
             if plan.rpc is None:
                 raise NotApplicable("no gRPC port was named: give it with --grpc HOST:PORT")
-            return judged(case, subject, await hold_calls(plan.rpc, asked))
+            return await _called(plan.rpc, subject, case, asked)
         return await _held(plan.door, subject, case, asked)
     except NotApplicable as reason:
         return Finding(case, Verdict.INCONCLUSIVE, str(reason))
@@ -73,11 +76,21 @@ async def judge(plan: Plan, subject: Subject, case: Case[Any, Any]) -> Finding:
         return Finding(case, Verdict.ERROR, f"the case itself broke: {type(error).__name__}: {error}"[:300])
 
 
+async def _called(door: RpcDoor, subject: Subject, case: Case[Any, Any], asked: Calls) -> Finding:
+    answers = await hold_calls(door, asked)
+    for answer in answers:
+        if answer.code in _NOT_ALLOWED:
+            raise NotApplicable(f"code {answer.code}: {_WHO}")
+    return judged(case, subject, answers)
+
+
 async def _held(door: Door, subject: Subject, case: Case[Any, Any], asked: Dialogue) -> Finding:
     replies = await hold(door, asked)
     for place, reply in enumerate(replies, start=1):
         if reply.lost and not case.may_end:
             return Finding(case, Verdict.FAIL, f"no reply to request {place} of {len(replies)}: {reply.lost}")
+        if reply.status in _NOT_ALLOWED:
+            raise NotApplicable(f"status {reply.status}: {_WHO}")
     return judged(case, subject, replies)
 
 
