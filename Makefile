@@ -1,6 +1,6 @@
 # Everything a person or CI runs. On a fresh machine: Python >= 3.11, git and make; nothing else is assumed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-process lint format bench bench-handbook docs test-services lock clean
+.PHONY: help setup demo test test-unit test-process lint format bench bench-handbook bench-serving docs test-services lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -57,10 +57,13 @@ format: $(READY) ## Rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: bench-handbook ## Every benchmark that needs no other machine
+bench: bench-handbook bench-serving ## Every benchmark that needs no other machine
 
 bench-handbook: $(READY) ## Parity and the worth of velocity on the Handbook's data (DATA=folder)
 	$(BIN)/python -m bench.handbook --data $(DATA)
+
+bench-serving: $(READY) | $(UV) ## Requests/s, latency and CPU beside KServe, Feast, MLServer, FastAPI (QUICK=1: two-second phases)
+	$(BIN)/python -m bench.serving --uv $(UV) $(if $(QUICK),--quick)
 
 docs: $(READY) ## Write docs/reference from the code, check every link
 	$(BIN)/python docs/generate.py
@@ -69,4 +72,4 @@ lock: | $(UV) ## Resolve the environment anew into uv.lock
 	$(UV) lock
 
 clean: ## Remove the environments and caches (never .interlock)
-	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv bench/peers/.venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
