@@ -69,10 +69,13 @@ format: $(READY) ## Rewrite the code in the house format
 soak: $(READY) ## A thousand model swaps under load: nothing fails, nothing grows (SWAPS=n)
 	$(BIN)/python -m bench.soak --swaps $(SWAPS)
 
-bench: bench-handbook ## Every benchmark that needs no other machine
+bench: bench-handbook bench-serving ## Every benchmark that needs no other machine
 
 bench-handbook: $(READY) ## Parity and the worth of velocity on the Handbook's data (DATA=folder)
 	$(BIN)/python -m bench.handbook --data $(DATA)
+
+bench-serving: $(READY) | $(UV) ## Requests/s, latency and CPU beside KServe, Feast, MLServer, FastAPI (QUICK=1: two-second phases)
+	$(BIN)/python -m bench.serving --uv $(UV) $(if $(QUICK),--quick)
 
 docs: $(READY) ## Write docs/reference from the code, check every link
 	$(BIN)/python docs/generate.py
@@ -81,4 +84,4 @@ lock: | $(UV) ## Resolve the environment anew into uv.lock
 	$(UV) lock
 
 clean: ## Remove the environments and caches (never .interlock)
-	rm -rf .venv tests/clients/.venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist
+	rm -rf .venv tests/clients/.venv bench/peers/.venv .tools .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist

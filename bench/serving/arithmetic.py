@@ -16,6 +16,17 @@ RATIOS = {
 }
 """Ratio → (the contestant above the line, the one below it), of server CPU a request."""
 
+VARIANTS = {
+    "full_pipelined_cpu_vs_empty_granian": ("interlock-full-pipelined", "floor-granian"),
+    "kserve_feast_onnx_cpu_vs_full": ("kserve-feast-onnx", "interlock-full"),
+    "kserve_onnx_cpu_vs_tensor": ("kserve-onnx", "interlock-tensor"),
+    "kserve_cpu_vs_tensor_binary": ("kserve", "interlock-tensor-binary"),
+    "kserve_cpu_vs_grpc": ("kserve", "interlock-grpc"),
+    "mlserver_cpu_vs_tensor": ("mlserver", "interlock-tensor"),
+    "fastapi_xgboost_cpu_vs_tensor": ("fastapi-xgboost", "interlock-tensor"),
+}
+"""The same against variants, the peers' most favourable ones among them."""
+
 
 def percentile(ordered: Sequence[float], share: float) -> float:
     """The nearest-rank percentile of ascending values: a value that really occurred (0 for none)."""
@@ -30,10 +41,13 @@ def latencies(found_ns: Sequence[int]) -> dict[str, float]:
     return {f"p{share}_ms": round(percentile(ordered, share / 100) / 1e6, 3) for share in (50, 95, 99)}
 
 
-def due(rate: float, elapsed_s: float) -> int:
-    """How many requests a constant rate has scheduled by then: number k is due at k / rate, the first at 0."""
-    # A hair more than the quotient: 0.3 * 10 is 3.0000000000000004 or 2.9999999999999996 by chance.
-    return math.floor(elapsed_s * rate + 1e-6) + 1 if elapsed_s >= 0 else 0
+def due(rate: float, elapsed_ns: int) -> int:
+    """How many requests a constant rate has scheduled by then: as many as `scheduled_ns` is not later for."""
+    if elapsed_ns < 0:
+        return 0
+    number = math.floor(elapsed_ns * rate / 1e9)
+    # The quotient is off by one where a due time was rounded to its nanosecond.
+    return number + 1 + (scheduled_ns(rate, number + 1) <= elapsed_ns) - (scheduled_ns(rate, number) > elapsed_ns)
 
 
 def scheduled_ns(rate: float, number: int) -> int:
@@ -81,10 +95,12 @@ def held(result: Mapping[str, Any]) -> bool:
     return not result["failed"] and result["answered"] == result["scheduled"] and result["p95_ms"] <= P95_BAR_MS
 
 
-def ratios(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+def ratios(
+    rows: Mapping[str, Mapping[str, Any]], wanted: Mapping[str, tuple[str, str]] = RATIOS
+) -> dict[str, float | None]:
     """The named ratios of server CPU; None where a contestant gave no figure."""
     found: dict[str, float | None] = {}
-    for name, (upper, lower) in RATIOS.items():
+    for name, (upper, lower) in wanted.items():
         above, below = (rows.get(one, {}).get("cpu_us") for one in (upper, lower))
         found[name] = round(above / below, 3) if above and below else None
     return found

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
+from bench.serving import peers
 from bench.serving.home import Home, end, until
+from bench.serving.peers import ROOT
 
-ROOT = Path(__file__).parent.parent.parent
-PEERS = ROOT / "bench" / "peers"
+from interlock.base.guard import guarded
+
 START_S = 90.0
 
 
@@ -48,6 +51,7 @@ class Contestant:
         knows: where its velocities come from, for the score expected of its first answer: `nothing` (an empty
             store), `history` (a filled one), `vector` (the request brings all), None for a floor.
         pipeline: requests under way on each connection.
+        connections: how many.
     """
 
     name: str
@@ -58,6 +62,7 @@ class Contestant:
     must: str = ""
     knows: str | None = None
     pipeline: int = 1
+    connections: int = 64
 
 
 def free_port() -> int:
@@ -78,9 +83,17 @@ def command(home: Home, name: str, line: list[str], port: int) -> Iterator[Runni
     """A server process that listens on `port` once it is ready."""
     path = home.folder / f"{name}.log"
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("INTERLOCK_", "VIRTUAL_ENV"))}
+    environ["OMP_NUM_THREADS"] = (
+        "1"  # one core a worker: two threads spinning on one row cost the peers several times more
+    )
     with path.open("wb") as log:
         process = subprocess.Popen(
-            line, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            guarded(line, signal.SIGTERM),
+            cwd=ROOT,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
     try:
         until(lambda: process.poll() is not None or _listens(port), f"{name} listens", START_S)
@@ -103,9 +116,9 @@ def floor(which: str) -> Start:
 
 def python_of(environment: str) -> str:
     """The interpreter of one of the peers' environments."""
-    found = PEERS / ".venv" / environment / "bin" / "python"
+    found = peers.python(environment)
     if not found.exists():
-        raise FileNotFoundError(f"the peers' environment {environment} is not installed: make bench-serving does it")
+        raise FileNotFoundError(f"the environment {environment} is not installed: see `environments` in the result")
     return str(found)
 
 
@@ -185,6 +198,17 @@ ALL = (
     Contestant("interlock-tensor", interlock, "tensors", _INFER, _OURS + "; V2 JSON [1,61]", '"score"', "vector"),
     Contestant(
         "interlock-tensor-binary", interlock, "binary", _INFER, _OURS + "; V2 binary [1,61]", '"score"', "vector"
+    ),
+    Contestant(
+        "interlock-grpc",
+        partial(interlock, endpoint="grpc"),
+        "grpc",
+        "",
+        _OURS + "; gRPC ModelInfer with raw contents [1,61], 8 connections of 8 streams",
+        "score",
+        "vector",
+        8,
+        8,
     ),
     Contestant(
         "kserve-feast",

@@ -27,6 +27,7 @@ from interlock.adapters.redis.online import RedisOnlineStore
 from interlock.adapters.scorers.client import ScorerClient
 from interlock.adapters.valkey.launcher import Valkey
 from interlock.base.errors import InterlockError
+from interlock.base.guard import guarded
 from interlock.decision.table import BUCKETS, Arm, RouteTable
 from interlock.features.definition import FRAUD
 from interlock.features.online import Base
@@ -73,9 +74,11 @@ class Home:
 
     # --- before the run -------------------------------------------------------------------------
 
-    def prepare(self) -> None:
-        """Start the store, train and admit two versions."""
+    def prepare(self, models: bool = True) -> None:
+        """Start the store; train and admit two versions, unless only empty servers are measured."""
         self.valkey.start(self.places.run)
+        if not models:
+            return
         for version, seed in (("1.0.0", 7), ("1.1.0", 11)):
             made = model.write_bundle(self.places.bundles, version, seed)
             folder = admit(self.home, made, self._office)
@@ -109,7 +112,7 @@ class Home:
         own = {"INTERLOCK_HOME": str(self.home), "INTERLOCK_STORE_URL": self.valkey.url}
         with (self.places.run / "scorer.log").open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "interlock.apps.cli.main", "serve"],
+                guarded([sys.executable, "-m", "interlock.apps.cli.main", "serve"], signal.SIGTERM),
                 env={**kept, **own},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

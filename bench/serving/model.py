@@ -18,8 +18,8 @@ from interlock.registry import bundle as bundles
 from interlock.registry.bundle import Bundle
 from interlock.training.ports import Fitted
 
-TREES = {"rounds": 200, "max_depth": 6, "learning_rate": 0.1, "min_child_weight": 1.0, "threads": 2}
-ROWS = 30_000
+TREES = {"rounds": 200, "max_depth": 6, "learning_rate": 0.1, "min_child_weight": 1.0, "threads": 1}
+ROWS = 10_000
 CUTS = ((0.7, "STEP_UP"), (0.8, "REVIEW"), (0.9, "DECLINE"))
 _GOLDEN = 32
 

@@ -66,6 +66,28 @@ def score_of(body: bytes) -> float:
     return float((outputs.get("score") or outputs["predict"])[0])
 
 
+def grpc_score(response: bytes) -> float:
+    """The score in a `ModelInferResponse` (protobuf): the first of its raw contents, little-endian float32."""
+    place = 0
+    while place < len(response):
+        tag, place = _varint(response, place)
+        length, place = _varint(response, place)
+        if tag == 6 << 3 | 2:
+            return float(np.frombuffer(response[place : place + length], "<f4")[0])
+        place += length  # every field of this message is length-delimited
+    raise ValueError("the response has no raw contents")
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[place]
+        value |= (byte & 127) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 128:
+            return value, place
+
+
 def expected(knows: str, model: bytes, output: str) -> float:
     """What the first request of a kind must score."""
     if knows == "vector":
