@@ -50,7 +50,7 @@ FAULTS = {
     "adds when raw": "GRPC-009",
     "empty index": "GRPC-032",
     "ignores outputs": "GRPC-009 GRPC-011 GRPC-012",
-    "ignores versions": "GRPC-016 GRPC-017",
+    "ignores versions": "GRPC-016 GRPC-017 GRPC-033",
     "internal for shapes": "GRPC-020 GRPC-021 GRPC-024 GRPC-025 GRPC-028",
     "no id": "GRPC-010",
     "no name": "GRPC-004",

@@ -291,3 +291,16 @@ def test_the_small_documents() -> None:
 def test_an_error_is_the_protocols_object_without_card_numbers() -> None:
     assert json.loads(v2.error(f"no {CARD}")) == {"error": "no [card number withheld]"}
     assert v2.error is v1.error
+
+
+@pytest.mark.parametrize(
+    ("body", "ready"), [(b"", False), (b" ", False), (b"{}", False), (b'{"ready": true}', True), (b'{"x": 1}', False)]
+)
+def test_a_question_for_the_index_may_ask_for_what_is_ready(body: bytes, ready: bool) -> None:
+    assert v2.asks_for_ready(body) is ready
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'{"ready": 1}', b"\xff", b'"x"'])
+def test_what_is_no_question_for_the_index_is_refused(body: bytes) -> None:
+    with pytest.raises(UsageError):
+        v2.asks_for_ready(body)

@@ -335,4 +335,6 @@ CASES: tuple[GrpcCase, ...] = (
           lambda subject: Calls((Call("NoSuchMethod", b""),)), _ends_with("UNIMPLEMENTED")),
     _case(32, "Model repository extension", ("RepositoryIndex", "names the model, if there is an index"),
           _simple("RepositoryIndex"), _index),
+    _case(33, "Model Ready", ("ModelReady of an unknown version", "NOT_FOUND or INVALID_ARGUMENT"),
+          _simple("ModelReady", _of(version=_NO_VERSION)), _ends_with(*_GONE, *_BAD)),
 )  # fmt: skip

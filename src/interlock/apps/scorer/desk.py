@@ -102,8 +102,11 @@ class Desk:
 
     def model_ready(self, service: str, version: str) -> bool:
         """See the port."""
-        route = self.pipeline(service).route
-        return route is not None and (not version or version in self.versions(service))
+        pipeline = self.pipeline(service)
+        if pipeline.route is None or not pipeline.route.sides:
+            return False
+        self._named(pipeline, version)  # an unknown version is 404, not one that is on its way
+        return True
 
     def repository_index(self) -> list[dict[str, str]]:
         """See the port."""

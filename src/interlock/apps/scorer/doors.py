@@ -190,7 +190,10 @@ class Doors:
             exchange.answer(body)
 
     def _index(self, exchange: Exchange, caller: Caller) -> None:
-        exchange.respond(200, v1.describe(self._desk.repository_index()))
+        only_ready = v2.asks_for_ready(content(exchange, self._options.max_body_bytes))
+        entries = self._desk.repository_index()
+        found = [each for each in entries if not only_ready or each["state"] == "READY"]
+        exchange.respond(200, v1.describe(found))
 
     def _load(self, exchange: Exchange, caller: Caller, service: str) -> None:
         self._desk.repository_load(service, caller, partial(_changed, exchange))

@@ -64,6 +64,12 @@ class InferenceRequest(msgspec.Struct, forbid_unknown_fields=True):
     outputs: Annotated[list[RequestOutput], msgspec.Meta(max_length=tensors.MAX_OUTPUTS)] | None = None
 
 
+class IndexRequest(msgspec.Struct):
+    """The body of a question for the repository's index."""
+
+    ready: bool = False
+
+
 class ResponseOutput(msgspec.Struct, omit_defaults=True):
     """An output tensor; one without data follows the JSON raw."""
 
@@ -178,6 +184,20 @@ def encode(response: InferResponse, request: InferRequest) -> tuple[bytes, int |
         outputs.append(output)
     head = _encode(InferenceResponse(response.model, outputs, response.version, response.id, dict(response.parameters)))
     return (b"".join([head, *raws]), len(head)) if raws else (head, None)
+
+
+def asks_for_ready(body: bytes) -> bool:
+    """Whether a question for the index wants only what answers now; an empty body wants everything.
+
+    Raises:
+        UsageError: the body is no JSON object, or its `ready` is no boolean.
+    """
+    if not body.strip():
+        return False
+    try:
+        return msgspec.json.decode(body, type=IndexRequest).ready
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise UsageError("the body is no question for the index", 'send {}, {"ready": true} or nothing') from None
 
 
 def server_metadata(version: str) -> bytes:
