@@ -179,6 +179,8 @@ def test_too_often_is_429_with_the_time_to_wait(door: Make) -> None:
         made.gate.check(shop, "predict", "fraud")
     found = made.stopped("predict", "fraud", bearer())
     assert (found.status, found.retry_s) == (429, 1)
+    made.turn()
+    assert (made.gate.denials, made.told) == (1, [])
     made.clock.advance(1)
     made.gate.check(shop, "predict", "fraud")
 

@@ -173,7 +173,7 @@ class Gate:
             self._refuse(principal, action, service)
         wait_s = self._limits.admit(principal.name, cost, self._clock.monotonic_ns())
         if wait_s:
-            self._note(principal.name, action, service, "too many requests")
+            self.denials += 1  # counted, and no event: who is busy has done nothing that he may not
             again = 0 if math.isinf(wait_s) else math.ceil(wait_s)
             raise Unanswered(429, "more requests than this principal's rate allows", again)
 
