@@ -317,6 +317,10 @@ def prepare(settings: Settings) -> None:
     _log.info(
         "%s", f"{SOURCE} is in force ({access.digest})" if access.digest else f"no {SOURCE}: this machine may score"
     )
+
+
+def begin_limits(settings: Settings) -> None:
+    """Let every bucket begin full; for a supervisor that is alone in its home, before its first worker."""
     (settings.places.run / LIMITS).unlink(missing_ok=True)
 
 
