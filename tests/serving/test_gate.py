@@ -12,7 +12,17 @@ from tests.doorkeeper import AUDIENCE, NOW_S, Idp, access_file, claims, issuer_e
 from tests.serving.one_gate import LISTED, PEER, Door, bearer
 
 from interlock import settings
-from interlock.apps.scorer.gate import CHALLENGE, DENIALS, REMEMBERED, TELL_S, Gate, is_loopback, prepare, read_access
+from interlock.apps.scorer.gate import (
+    CHALLENGE,
+    DENIALS,
+    REMEMBERED,
+    TELL_S,
+    Gate,
+    begin_limits,
+    is_loopback,
+    prepare,
+    read_access,
+)
 from interlock.base.clock import NS_PER_S, ManualClock
 from interlock.base.errors import RefusedError, UsageError
 from interlock.decision.admin import Denial
@@ -179,6 +189,8 @@ def test_too_often_is_429_with_the_time_to_wait(door: Make) -> None:
         made.gate.check(shop, "predict", "fraud")
     found = made.stopped("predict", "fraud", bearer())
     assert (found.status, found.retry_s) == (429, 1)
+    made.turn()
+    assert (made.gate.denials, made.told) == (1, [])
     made.clock.advance(1)
     made.gate.check(shop, "predict", "fraud")
 
@@ -342,7 +354,7 @@ def test_rates_begin_anew_with_the_supervisor_and_are_shared_by_its_workers(tmp_
     for door in (one, other):
         door.gate.check(door.gate.identify({}), "predict", "fraud")
     assert one.stopped("predict", "fraud").status == other.stopped("predict", "fraud").status == 429
-    prepare(one.settings)
+    begin_limits(one.settings)
     Door(tmp_path, data).gate.check(one.gate.identify({}), "predict", "fraud")
 
 

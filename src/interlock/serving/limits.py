@@ -40,7 +40,7 @@ def private_cells(slots: int = SLOTS) -> Cells:
 def shared_cells(path: Path, slots: int = SLOTS) -> Cells:
     """The table in a file, shared by every process that maps it.
 
-    Whoever starts the workers removes the file first: its times mean nothing after a reboot.
+    Whoever starts the first worker removes the file before: its times mean nothing after a reboot.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -60,7 +60,7 @@ class Call:
 
     Attributes:
         path: `/package.Service/Method`.
-        headers: as received, lower-case names, the last of a repeated one.
+        headers: as received, lower-case names, repeated ones joined by commas.
         started_ns: monotonic.
         deadline_ns: monotonic; 0: none.
         label: `<service>|<model version>` for metrics, set by whoever answers.

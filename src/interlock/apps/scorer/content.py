@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from interlock.apps.scorer.exchange import Exchange
+from interlock.apps.scorer.gate import CHALLENGE
 from interlock.base.clock import NS_PER_MS
 from interlock.base.errors import UsageError
 from interlock.serving.call import Unanswered
@@ -30,7 +31,7 @@ def refuse(exchange: Exchange, why: UsageError | Unanswered) -> None:
     if isinstance(why, UsageError):
         exchange.refuse(400, str(why))
     else:
-        exchange.refuse(why.status, why.message, why.retry_s)
+        exchange.refuse(why.status, why.message, why.retry_s, CHALLENGE if why.status == 401 else b"")
 
 
 def content(exchange: Exchange, most: int) -> bytes:

@@ -22,7 +22,7 @@ class Head:
     Attributes:
         method: such as `POST`.
         path: without the query.
-        headers: lower-case names; the last of a repeated one.
+        headers: lower-case names; repeated ones joined by commas.
         length: bytes of the body, where the head alone tells.
         plan: what the door has found out about it, which depends on nothing else.
     """

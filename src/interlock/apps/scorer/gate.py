@@ -173,7 +173,7 @@ class Gate:
             self._refuse(principal, action, service)
         wait_s = self._limits.admit(principal.name, cost, self._clock.monotonic_ns())
         if wait_s:
-            self._note(principal.name, action, service, "too many requests")
+            self.denials += 1  # counted, and no event: who is busy has done nothing that he may not
             again = 0 if math.isinf(wait_s) else math.ceil(wait_s)
             raise Unanswered(429, "more requests than this principal's rate allows", again)
 
@@ -317,6 +317,10 @@ def prepare(settings: Settings) -> None:
     _log.info(
         "%s", f"{SOURCE} is in force ({access.digest})" if access.digest else f"no {SOURCE}: this machine may score"
     )
+
+
+def begin_limits(settings: Settings) -> None:
+    """Let every bucket begin full; for a supervisor that is alone in its home, before its first worker."""
     (settings.places.run / LIMITS).unlink(missing_ok=True)
 
 

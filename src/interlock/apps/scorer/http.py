@@ -275,7 +275,9 @@ class Connection(asyncio.Protocol):
         if self._current is not None:
             key = name.lower()
             self._hosts += key == b"host"
-            self._current.head.headers[key] = value
+            headers = self._current.head.headers
+            # RFC 9110 section 5.3. Of two credentials neither counts: who checked before us may have read the other.
+            headers[key] = headers[key] + b", " + value if key in headers else value
 
     def on_headers_complete(self) -> None:
         """The head is whole: judge it before the body comes."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from grpclib.config import Configuration
@@ -57,6 +57,15 @@ _log = logging.getLogger(__name__)
 
 _HEAD = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 _OK = ((b"grpc-status", b"0"),)
+
+
+def joined(headers: Sequence[tuple[str, str]]) -> Mapping[str, str]:
+    """Each field once, as RFC 9110 section 5.3 joins them: of two credentials neither counts."""
+    found = dict(headers)
+    if len(found) < len(headers):
+        for name in found:
+            found[name] = ", ".join(value for each, value in headers if each == name)
+    return found
 
 
 class _States(H2ConnectionStateMachine):
@@ -180,7 +189,7 @@ class Connection(H2Protocol, AbstractHandler):
 
     def accept(self, stream: Stream, headers: Any, release_stream: Callable[[], None]) -> None:
         """A call begins."""
-        call = Call(self, stream, dict(headers), release_stream)
+        call = Call(self, stream, joined(headers), release_stream)
         self._used_ns = call.started_ns
         stream.buffer, stream.wrapper = cast(Buffer, call), cast(Wrapper, call)
         self._under_way[stream] = call

@@ -27,7 +27,7 @@ from interlock.apps.scorer.admin import AdminDoor
 from interlock.apps.scorer.ceiling import Ceiling
 from interlock.apps.scorer.crew import Crew, Member
 from interlock.apps.scorer.denials import Denials
-from interlock.apps.scorer.gate import prepare
+from interlock.apps.scorer.gate import begin_limits, prepare
 from interlock.apps.scorer.listening import doorways
 from interlock.apps.scorer.tally import Tally
 from interlock.apps.scorer.trial import COMMAND
@@ -93,6 +93,7 @@ class Supervisor:
         listener, grpc = doorways(self._options)
         door = AdminDoor(self)
         await door.open(self._settings.places.admin_socket)
+        begin_limits(self._settings)
         await self._crew.start(listener, grpc, self._handle)
         self._publish(listener, grpc)
         publish_endpoint(self._settings.home, "admin", str(self._settings.places.admin_socket))
