@@ -16,8 +16,9 @@ import pytest
 from tests.admitting import admit
 from tests.doorkeeper import access_file, key, key_entry
 from tests.explaining import trained_bundle
-from tests.scoring import PREDICT, Scorer, body_of, card, scorer, transaction
+from tests.scoring import PREDICT, SCORING, Scorer, body_of, card, scorer, transaction
 
+from interlock import settings
 from interlock.adapters.sql.events import SqlEventStore
 from interlock.settings import read_endpoints
 from interlock.trust.event import Event
@@ -39,6 +40,8 @@ class Shop:
         (made.home / "trust" / "access.yaml").write_bytes(access_file(keys=[key_entry(SHOP), analyst]))
         self.bundle = trained_bundle(made.settings.places.bundles)
         admit(made.home, self.bundle, made.office)
+        # XGBoost is long in coming on a busy machine, at the explainer's priority.
+        settings.write(made.home, {"scoring": SCORING | {"workers": 1}, "explain": {"patience_s": 100.0}})
         made.serve(self.bundle)
         self.explainer: subprocess.Popen[bytes] | None = None
 
@@ -62,7 +65,7 @@ class Shop:
 
     def post(self, path: str, body: bytes, who: int) -> tuple[int, Any, str | None]:
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key(who).text}"}
-        connection = http.client.HTTPConnection(*self.scorer.address, timeout=60)
+        connection = http.client.HTTPConnection(*self.scorer.address, timeout=110)
         with contextlib.closing(connection):
             connection.request("POST", path, body, headers)
             reply = connection.getresponse()
@@ -81,7 +84,7 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    with scorer(tmp_path_factory.mktemp("explain-door"), workers=1) as made:
+    with scorer(tmp_path_factory.mktemp("explain-door")) as made:
         whole = Shop(made)
         whole.start_explainer()
         yield whole

@@ -90,6 +90,13 @@ def explainer() -> ExplainerFactory:
     return XgboostExplainer.from_bundle
 
 
+def warm_explainer() -> None:
+    """Load what explanations need, ahead of the first."""
+    from interlock.adapters.xgboost.explain import preload
+
+    preload()
+
+
 def feature_names(settings: Settings, segments: Archive, decision: str) -> Sequence[str]:
     """Names of the recorded vector's columns; none when the bundle is not at hand."""
     from interlock.registry import bundle

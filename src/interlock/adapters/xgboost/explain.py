@@ -8,6 +8,7 @@ that serves others must still expect to be ended by it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -70,6 +71,12 @@ class XgboostExplainer:
         found = self._booster.predict(data, pred_contribs=True).astype(np.float64)
         margins = self._booster.predict(data, output_margin=True).astype(np.float64)
         return Contributions(float(found[0, -1]), found[:, :-1], margins)
+
+
+def preload() -> None:
+    """Import XGBoost, which takes seconds, before anybody waits for it; where it is missing, the first use says so."""
+    with contextlib.suppress(ImportError):
+        import xgboost  # noqa: F401
 
 
 def _load(model: bytes) -> xgboost.Booster:

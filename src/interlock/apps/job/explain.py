@@ -35,6 +35,7 @@ from interlock.registry import bundle as bundles
 from interlock.registry.bundle import Bundle
 from interlock.settings import Settings, load, publish_endpoint
 from interlock.trust.event import NewEvent
+from interlock.wiring import auditor
 
 _MIB = 1 << 20
 _LOADED = 4
@@ -221,8 +222,6 @@ class Explaining:
 
 def assemble(settings: Settings, journal: Journal) -> Explaining:
     """What explains the decisions of this home."""
-    from interlock.wiring import auditor  # late: the server's module is imported without adapters
-
     options = settings.explain
     models = Models(settings.places.bundles, auditor.explainer(), int(options.models_mb * _MIB))
     return Explaining(settings.places.segments, models, journal.append, SystemClock(), options)
@@ -240,7 +239,8 @@ def run(settings: Settings) -> None:
     try:
         publish = partial(publish_endpoint, settings.home, "explain")
         ready = partial(publish, f"unix://{path}")
-        asyncio.run(serve(path, assemble(settings, journal).answer, settings.explain, ready))
+        answer = assemble(settings, journal).answer
+        asyncio.run(serve(path, answer, settings.explain, ready, auditor.warm_explainer))
         publish(None)
     finally:
         journal.close()
@@ -254,6 +254,8 @@ def main() -> None:
     install_exception_hooks()
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it tells of every event that is appended
     run(load())
+    logging.shutdown()
+    os._exit(0)  # everything is closed; a library that is still being loaded must not hold the process
 
 
 if __name__ == "__main__":

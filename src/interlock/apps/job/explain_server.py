@@ -30,12 +30,21 @@ Answer = Callable[[Explain], bytes]
 
 _log = logging.getLogger(__name__)
 _ASK_S = 5.0
-_LAST_WORD_S = 1.0
+_LAST_WORD_S = 5.0
 _PIECE = 1 << 14
 
 
-async def serve(path: Path, answer: Answer, options: ExplainOptions, ready: Callable[[], None]) -> None:
-    """Serve at `path` until SIGTERM or SIGINT; `ready` is called once it listens.
+async def serve(
+    path: Path, answer: Answer, options: ExplainOptions, ready: Callable[[], None], warm: Callable[[], None]
+) -> None:
+    """Serve at `path` until SIGTERM or SIGINT.
+
+    Args:
+        path: of the unix socket.
+        answer: what answers a question.
+        options: bounds.
+        ready: called once it listens.
+        warm: called before the first question is worked on, and not counted as part of it.
 
     Raises:
         RefusedError: another process explains the decisions of this home.
@@ -50,7 +59,7 @@ async def serve(path: Path, answer: Answer, options: ExplainOptions, ready: Call
         raise RefusedError(
             "a process explains this home's decisions already", "stop it first, or use another INTERLOCK_HOME"
         ) from error
-    door = Door(answer, options)
+    door = Door(answer, options, warm)
     server = await asyncio.start_unix_server(door.talk, sock=listener)
     try:
         ready()
@@ -67,14 +76,16 @@ class Door:
     Args:
         answer: what answers a question; called on that thread alone.
         options: bounds.
+        warm: called on that thread before any question.
     """
 
-    def __init__(self, answer: Answer, options: ExplainOptions) -> None:
+    def __init__(self, answer: Answer, options: ExplainOptions, warm: Callable[[], None] = lambda: None) -> None:
         self._answer = answer
         self._queue = options.queue
         self._hang_s = options.hang_s
         self._watch: asyncio.TimerHandle | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="explain")
+        self._thread.submit(warm)
         self._loop = asyncio.get_running_loop()
         self.under_way = 0
         """Questions that are worked on or wait."""
@@ -82,7 +93,10 @@ class Door:
 
     async def close(self) -> None:
         """Give waiting questions up, answer the present one, and end every conversation."""
-        await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+        if self.under_way:
+            await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
+        else:
+            self._thread.shutdown(wait=False, cancel_futures=True)
         if self._talks:
             _, silent = await asyncio.wait(self._talks, timeout=_LAST_WORD_S)
             for task in silent:
