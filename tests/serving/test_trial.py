@@ -60,6 +60,7 @@ def test_the_throwaway_process_tries_a_bundle_warm_or_cold(tmp_path: Path) -> No
     async def both() -> list[Report]:
         trials = Trials(COMMAND, LIMITS)
         cold = await trials.run(tmp_path, bundle)
+        trials.forget()
         await trials.prewarm()
         await trials.prewarm()
         warm = await trials.run(tmp_path, bundle)
@@ -69,6 +70,30 @@ def test_the_throwaway_process_tries_a_bundle_warm_or_cold(tmp_path: Path) -> No
     for report in run(both()):
         assert report.bundle == bundle
         assert report.golden_difference <= 1e-5
+
+
+@pytest.mark.process
+def test_what_passed_is_told_again_until_the_runtime_may_be_another_and_what_failed_is_tried_anew(
+    tmp_path: Path,
+) -> None:
+    bundle = tiny_bundle(tmp_path).digest
+    (folder,) = tmp_path.iterdir()
+    away = folder.with_name("away")
+
+    async def work() -> None:
+        trials = Trials(COMMAND, LIMITS)
+        folder.rename(away)
+        with pytest.raises(RefusedError):
+            await trials.run(tmp_path, bundle)
+        away.rename(folder)
+        passed = await trials.run(tmp_path, bundle)
+        folder.rename(away)
+        assert await trials.run(tmp_path, bundle) == passed, "no child has looked"
+        trials.forget()
+        with pytest.raises(RefusedError):
+            await trials.run(tmp_path, bundle)
+
+    run(work())
 
 
 @pytest.mark.process

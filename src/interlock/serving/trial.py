@@ -29,6 +29,8 @@ from interlock.registry import bundle as bundles
 from interlock.serving.repository import warm
 
 _LINE_LIMIT = 1024 * 1024
+_REMEMBERED = 64
+"""Bundles whose passed trial is not repeated."""
 _MB = 1024 * 1024
 
 
@@ -180,8 +182,9 @@ class Trials:
     limits: Limits
 
     def __post_init__(self) -> None:
-        """No child waits yet."""
+        """No child waits yet, and nothing was tried."""
         self._waiting: asyncio.subprocess.Process | None = None
+        self._passed: dict[str, Report] = {}
 
     async def prewarm(self) -> None:
         """Have a child ready whose imports are done; does nothing when one waits."""
@@ -189,12 +192,17 @@ class Trials:
             self._waiting = await self._start()
 
     async def run(self, folder: Path, bundle: str) -> Report:
-        """Try a bundle of that `bundles` folder.
+        """Try a bundle of that `bundles` folder, or tell again how it passed.
+
+        A digest names the same bytes for ever, and whoever loads them checks it: what passed would
+        pass again, as long as the runtime is the same (`forget`). What was refused is tried anew.
 
         Raises:
             RefusedError: it cannot serve, with the reason.
             UnreachableError: the child could not be started.
         """
+        if (known := self._passed.get(bundle)) is not None:
+            return known
         process = await self._take()
         job = msgspec.json.encode(Job(str(folder), bundle, self.limits)) + b"\n"
         try:
@@ -204,7 +212,15 @@ class Trials:
             raise _refused(f"it did not finish within {self.limits.wall_s:g} s") from error
         finally:
             await _end(process)
-        return _result(line, errors, process.returncode, self.limits)
+        found = _result(line, errors, process.returncode, self.limits)
+        if len(self._passed) >= _REMEMBERED:
+            del self._passed[next(iter(self._passed))]
+        self._passed[bundle] = found
+        return found
+
+    def forget(self) -> None:
+        """Try everything anew: the runtime may be another one."""
+        self._passed.clear()
 
     async def close(self) -> None:
         """End the waiting child, if there is one."""

@@ -85,7 +85,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self._stop.set if os.isatty(0) else self._crew.upgrade)
+        loop.add_signal_handler(signal.SIGHUP, self._stop.set if os.isatty(0) else self._upgrade)
         for folder in (self._settings.places.segments, self._settings.places.run, self._folder):
             folder.mkdir(parents=True, exist_ok=True)
         read_access(self._settings)  # refuses to listen beyond this machine without grants
@@ -123,6 +123,7 @@ class Supervisor:
 
     async def replace(self, worker: str | None) -> None:
         """Replace a worker, or all, by processes that take over their connections."""
+        self._trials.forget()  # the programs on the disk may be new ones
         await self._crew.replace(worker)
 
     async def load(self, service: str, bundle: str, folder: str) -> tuple[dict[str, Any], int]:
@@ -242,6 +243,10 @@ class Supervisor:
         )
 
     # --- workers ------------------------------------------------------------------------------
+
+    def _upgrade(self) -> None:
+        self._trials.forget()
+        self._crew.upgrade()
 
     async def _prepare(self, member: Member) -> None:
         """Give a new worker everything that is loaded and routed; the crew holds `changes`.

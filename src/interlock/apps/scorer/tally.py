@@ -10,6 +10,10 @@ from interlock.serving import metrics
 from interlock.serving.messages import Report, Totals
 
 
+GENERATIONS = 1_024
+"""Arms of so many tables are known by name: far longer than a route reports after it has drained."""
+
+
 class Tally:
     """Sums for the metrics page; they never fall."""
 
@@ -22,6 +26,8 @@ class Tally:
         """Learn which versions the arms of a table are."""
         for arm in (*table.arms, *table.shadows):
             self._versions[counts.key(table.service, table.generation, arm.name)] = arm.version
+        while len(self._versions) > GENERATIONS:
+            del self._versions[next(iter(self._versions))]
 
     def add(self, before: Report | None, report: Report) -> None:
         """Take in what a worker has counted since its report before."""

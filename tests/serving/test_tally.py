@@ -1,0 +1,53 @@
+"""The supervisor's sums: named by version, complete over generations and ended workers, bounded."""
+
+from __future__ import annotations
+
+from interlock.apps.scorer.tally import GENERATIONS, Tally
+from interlock.decision import counts
+from interlock.decision.counts import ArmCounts, WorkerCounts
+from interlock.decision.table import BUCKETS, Arm, RouteTable
+from interlock.serving.messages import Report, Totals
+
+DIGEST = "sha256:" + "1" * 64
+
+
+def table(generation: int, version: str) -> RouteTable:
+    arm = Arm("champion", DIGEST, DIGEST, version, ((0, BUCKETS),))
+    return RouteTable(service="fraud", epoch=1, generation=generation, arms=(arm,), salt="ab" * 32)
+
+
+def report(generation: int, requests: int, status: int = 0) -> Report:
+    numbers = ArmCounts()
+    numbers.add(counts.REQUESTS, 1, 0, by=requests)
+    arms = {counts.key("fraud", generation, "champion"): numbers.pack()}
+    return Report(WorkerCounts("w", "w", arms), {}, Totals({"200": status} if status else {}))
+
+
+def answered(page: str) -> dict[str, int]:
+    """Requests by version."""
+    lines = [line for line in page.splitlines() if line.startswith("fraud_prediction_requests_total{")]
+    return {line.split('model_version="')[1].split('"')[0]: int(line.rsplit(" ", 1)[1]) for line in lines}
+
+
+def test_generations_of_one_version_add_up_and_ended_workers_stay() -> None:
+    tally = Tally()
+    for generation, version in ((1, "1.0.0"), (2, "1.1.0"), (3, "1.0.0")):
+        tally.remember(table(generation, version))
+    first = report(1, 3, status=7)
+    tally.add(None, first)
+    tally.add(first, report(1, 5))
+    tally.add(None, report(2, 2))
+    tally.add(None, report(3, 1))
+    tally.retire(first)
+    page = tally.page([report(1, 0, status=4)], {})
+    assert answered(page) == {"1.0.0": 6, "1.1.0": 2}
+    assert 'interlock_http_responses_total{status="200"} 11' in page
+
+
+def test_a_thousand_generations_leave_a_bounded_memory_and_the_newest_names() -> None:
+    tally = Tally()
+    for generation in range(1, GENERATIONS * 3):
+        tally.remember(table(generation, f"1.{generation % 2}.0"))
+    tally.add(None, report(GENERATIONS * 3 - 1, 4))
+    assert answered(tally.page([], {})) == {f"1.{(GENERATIONS * 3 - 1) % 2}.0": 4}
+    assert len(tally._versions) == GENERATIONS
