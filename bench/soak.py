@@ -39,6 +39,8 @@ from interlock.decision.table import BUCKETS, Arm
 RESULTS = Path(__file__).parent / "results"
 TREES = 200
 BEFORE_S = 30.0
+PACE_S = 0.3
+"""From one swap to the next: the p99 during swaps is of the requests that were due within one."""
 EDGE = 100
 """Swaps at either end whose memory is compared."""
 DTYPE = np.dtype([("due", "<i8"), ("sent", "<i8"), ("received", "<i8"), ("minor", "<u2"), ("kept", "u1")])
@@ -127,6 +129,7 @@ def soak(swaps: int, rate: float, folder: Path) -> tuple[dict[str, Any], Diary, 
             time.sleep(BEFORE_S)
             started = time.monotonic()
             for number in range(1, swaps + 1):
+                time.sleep(max(0.0, started + number * PACE_S - time.monotonic()))
                 swap(home, diary, arms, number)
                 if number % 50 == 0:
                     print(f"{number} swaps, {time.monotonic() - started:.0f} s, {diary.memory[-1] / 1024:.1f} MiB")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.serving.one_worker import OneWorker, constant, model, real_model
 
-from interlock.base.errors import UnreachableError
+from interlock.base.errors import RefusedError, UnreachableError
 from interlock.decision import record
 from interlock.decision.decide import decide
 from interlock.features.online import RESUMED, TripRequest, TripResult
@@ -318,5 +318,7 @@ def test_a_route_in_use_is_not_drained_and_its_counts_stay_a_while() -> None:
         assert worker.pipeline.oldest() == 2
         assert first in worker.pipeline.routes()
         assert first.sides[0].counts.total(0) == 1
+        with pytest.raises(RefusedError, match="drained"):
+            first.sides[0].model.runtime.run(np.zeros((1, 1), np.float32))  # the session has been let go
 
     run(scene)

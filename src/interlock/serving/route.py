@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from interlock.base.clock import Clock
 from interlock.base.errors import RefusedError
 from interlock.decision import counts
 from interlock.decision.counts import ArmCounts, ShadowCounts
-from interlock.decision.decide import Model
+from interlock.decision.decide import Model, Vectors
 from interlock.decision.split import splitter
 from interlock.decision.table import CANDIDATE, CHAMPION, NOBODY, Arm, RouteTable
 from interlock.features.definition import FeatureSet
@@ -72,10 +72,11 @@ class Route:
         return place, None if index == NOBODY else self.sides[index]
 
     def close(self) -> None:
-        """Let the lanes' threads end."""
+        """Nothing refers to it any more: the lanes' threads end and the models go; the counts stay."""
         for side in (*self.sides, *self.shadows):
             if side.lane is not None:
                 side.lane.close()
+            side.model = replace(side.model, runtime=_Left())
 
     def hung_since(self) -> int:
         """When the oldest model call that still runs began; 0: none does."""
@@ -90,6 +91,14 @@ class Route:
             arms[counts.key(service, generation, FALLBACK)] = self.fallback.pack()
         names = [counts.key(service, generation, CANDIDATE) for _ in self.shadows]
         return arms, {name: side.shadow.pack() for name, side in zip(names, self.shadows, strict=True)}
+
+
+class _Left:
+    """In the place of a session that may be released."""
+
+    def run(self, vectors: Vectors) -> Vectors:
+        """Nobody should ask any more."""
+        raise RefusedError("the route has drained", "this is a defect: report it")
 
 
 def _side(arm: Arm, model: Callable[[str], Model | None], lanes: bool, clock: Clock) -> Side:

@@ -198,8 +198,13 @@ class Crew:
         if found.failure is not None:
             raise error_of(found.failure)
 
-    async def ask_all(self, make: Callable[[int], Order], patience_s: float) -> int:
+    async def ask_all(self, make: Callable[[int], Order], patience_s: float, heavy: bool = False) -> int:
         """Give an order to every serving worker; the number of workers that carried it out.
+
+        Args:
+            make: the order with that number.
+            patience_s: for each worker.
+            heavy: only half of them at a time, so that the others answer at full pace meanwhile.
 
         A worker that ends meanwhile does not count: its replacement is prepared anew.
 
@@ -210,9 +215,13 @@ class Crew:
         asked = self.serving
         if not asked:
             raise UnreachableError("no worker is ready", "wait for `ready`, or read run/scorer.log")
-        outcomes = await asyncio.gather(
-            *(self.ask(member, make, patience_s) for member in asked), return_exceptions=True
-        )
+        turns = asyncio.Semaphore(max(1, len(asked) // 2) if heavy else len(asked))
+
+        async def one(member: Member) -> None:
+            async with turns:
+                await self.ask(member, make, patience_s)
+
+        outcomes = await asyncio.gather(*map(one, asked), return_exceptions=True)
         failures = [
             outcome
             for member, outcome in zip(asked, outcomes, strict=True)

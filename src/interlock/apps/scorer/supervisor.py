@@ -138,7 +138,7 @@ class Supervisor:
         async with self._crew.changes:
             self._wanted[bundle] = service, folder
         try:
-            workers = await self._crew.ask_all(_load(service, bundle, folder), self._options.load_s + 1)
+            workers = await self._crew.ask_all(_load(service, bundle, folder), self._options.load_s + 1, heavy=True)
         except BaseException:
             if bundle not in self._loaded:
                 await self._forget(bundle)

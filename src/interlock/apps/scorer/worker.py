@@ -21,7 +21,9 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +62,9 @@ from interlock.wiring import scorer as rows
 _log = logging.getLogger(__name__)
 _SWEEP_S = 0.5
 _LAST_WORDS_S = 1.0
+_LOADERS = 4
+"""A load that hangs must not stand before the next."""
+_LOADER_NICE = 10
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,7 @@ class Worker:
         self._fence = Fence(fence, writable=False)
         self._ids = SystemIds()
         self._models = rows.repository(settings, self._clock)
+        self._loaders = ThreadPoolExecutor(_LOADERS, "load", _stand_back)
         self._recorder = rows.recorder(settings, name, self._clock)
         self._edge = settings.clock.edge(self._clock)
         self._features = rows.online_features()
@@ -181,7 +187,9 @@ class Worker:
     async def _load(self, order: LoadModel) -> None:
         try:
             async with asyncio.timeout(self._settings.scoring.load_s):
-                model = await asyncio.to_thread(self._models.load, order.service, order.bundle, order.folder)
+                model = await asyncio.get_running_loop().run_in_executor(
+                    self._loaders, self._models.load, order.service, order.bundle, order.folder
+                )
             if FeatureSet.from_json(model.manifest["feature_set"]).set_hash != self._features.set_hash:
                 self._models.release(order.bundle)
                 raise RefusedError(
@@ -322,6 +330,12 @@ def main() -> None:
     # A model call that hangs must not be torn down while it runs: everything is closed, so just end.
     logging.shutdown()
     os._exit(0)
+
+
+def _stand_back() -> None:
+    """The thread that loads a model yields to those that answer, here and in the other processes."""
+    if sys.platform == "linux":  # elsewhere a thread has no niceness of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADER_NICE)
 
 
 def _socket(descriptor: int) -> socket.socket:
