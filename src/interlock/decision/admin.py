@@ -164,13 +164,23 @@ class Denial(msgspec.Struct, frozen=True):
 
 
 class Observed(msgspec.Struct, frozen=True, tag="observed"):
-    """The fleet at one instant; `denials` are the newest, whoever has recorded them goes by their numbers."""
+    """The fleet at one instant.
+
+    Attributes:
+        workers: that take requests.
+        services: by name.
+        counts: of each worker.
+        seals: those asked for.
+        denials: the newest; whoever has recorded them goes by their numbers.
+        began_ns: wall clock at which this supervisor began: another number is another supervisor. 0: not told.
+    """
 
     workers: int
     services: dict[str, ServiceState]
     counts: list[WorkerCounts] = []
     seals: list[Seal] = []
     denials: list[Denial] = []
+    began_ns: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, tag="failed"):

@@ -1,4 +1,4 @@
-"""The scorers between rollouts: seals and denials into events, latches opened, leases kept.
+"""The scorers between rollouts: starts, seals and denials into events, latches opened, leases kept.
 
 What the fleet says is recorded before anything follows from it. A supervisor whose table carries a
 newer leader's epoch ends this leader: it returns no observation and gives up leading.
@@ -45,6 +45,22 @@ class Fleet:
         if any(service.epoch >> EPOCH_BITS > epoch for service in observed.services.values()):
             raise RefusedError("a newer controller rules the scorers", "stop this one, or wait for its lease")
         return observed
+
+    def record_start(self, observed: Observed, memory: Memory) -> None:
+        """A supervisor that was not seen before becomes an event; the one that it follows has then ended.
+
+        One that only does not answer is no event: it may serve on. So an end is noticed at the next
+        start, and the event says when that was, not when the process ended.
+        """
+        began, before = observed.began_ns, memory.scorer_began
+        if not began or began == before:
+            return
+        events = [self._event("scorer.started", "scorer", {"began": str(began)})]
+        if before:
+            body = {"began": str(before), "noticed": "another supervisor has started"}
+            events.insert(0, self._event("scorer.stopped", "scorer", body))
+        self._store.append_many(events)
+        memory.scorer_began = began
 
     def record_seals(self, observed: Observed, memory: Memory) -> None:
         """Every new seal becomes an event, in the order of their numbers."""

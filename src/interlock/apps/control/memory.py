@@ -11,7 +11,7 @@ from interlock.rollout.values import Rollout, Target
 from interlock.trust.ports import EventStore
 
 ABORT = "rollout.abort.requested"
-_MARKS = ("release.refused", "release.quarantined", "segment.sealed", "access.denied")
+_MARKS = ("release.refused", "release.quarantined", "segment.sealed", "access.denied", "scorer.started")
 _BACK = (State.ROLLING_BACK, State.RETREATED, State.ROLLED_BACK)
 
 
@@ -31,6 +31,8 @@ class Memory:
         """The number of the newest recorded seal."""
         self.denials_after = 0
         """The number of the newest recorded denial."""
+        self.scorer_began = 0
+        """When the supervisor that was seen last began, nanoseconds; 0: none was."""
         self.aborts_after = 0
         """The id of the newest abort request that was read."""
 
@@ -45,6 +47,8 @@ class Memory:
                     folded[rollout.id] = rollout
                 elif event.type == "segment.sealed":
                     memory.seals_after = max(memory.seals_after, int(event.body["number"]))
+                elif event.type == "scorer.started":
+                    memory.scorer_began = int(event.body["began"])
                 elif event.type == "access.denied":
                     memory.denials_after = max(memory.denials_after, int(event.body["number"]))
                 elif event.type == "release.quarantined":

@@ -122,6 +122,7 @@ class Reconciler:
         self._attempt("integrate events", self._ports.sequence)
         self._attempt("read abort requests", self._read_aborts)
         if observed is not None:
+            self._attempt("record a start", lambda: self._fleet.record_start(observed, self._known))
             self._attempt("record seals", lambda: self._fleet.record_seals(observed, self._known))
             self._attempt("record denials", lambda: self._fleet.record_denials(observed, self._known))
             self._attempt("open latches", lambda: self._fleet.open_latches(observed, self._known, self._epoch or 0))

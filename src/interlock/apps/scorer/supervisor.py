@@ -58,6 +58,7 @@ class Supervisor:
         self._options = settings.scoring
         self._clock = SystemClock()
         self._ids = SystemIds()
+        self._began_ns = self._clock.now_ns()
         self._handle = fences.create()
         self._fence = fences.Fence(self._handle, writable=True)
         self._folder: Path = settings.places.tables
@@ -220,9 +221,9 @@ class Supervisor:
         reports = [member.report for member in serving if member.report is not None]
         states = {each: self._state(each, reports) for each in self._services if name is None or name == each}
         if not counted:
-            return Observed(len(serving), states)
-        seals = sealing.seals(self._settings.places.segments, seals_after)
-        return Observed(len(serving), states, [report.counts for report in reports], seals, self._denials.newest())
+            return Observed(len(serving), states, began_ns=self._began_ns)
+        seals, numbers = sealing.seals(self._settings.places.segments, seals_after), [each.counts for each in reports]
+        return Observed(len(serving), states, numbers, seals, self._denials.newest(), self._began_ns)
 
     async def seal(self) -> None:
         """Close and seal every segment that has records."""
