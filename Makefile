@@ -1,6 +1,6 @@
 # Everything a person or CI runs. On a fresh machine: Python >= 3.11, git and make; nothing else is assumed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-process lint format bench bench-handbook docs test-services lock clean
+.PHONY: help setup demo test test-unit test-process lint format bench bench-handbook soak docs test-services lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -9,6 +9,7 @@ BIN := .venv/bin
 EXTRAS := --extra serve --extra control --extra train --extra cluster
 READY := .venv/.ready
 DATA ?= ../shared/data
+SWAPS ?= 1000
 
 # The lock alone decides what is installed: no index, link or interpreter of the caller's own configuration.
 export UV_NO_CONFIG := 1
@@ -56,6 +57,9 @@ lint: $(READY) ## Format, lint, types, imports, house rules
 format: $(READY) ## Rewrite the code in the house format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+soak: $(READY) ## A thousand model swaps under load: nothing fails, nothing grows (SWAPS=n)
+	$(BIN)/python -m bench.soak --swaps $(SWAPS)
 
 bench: bench-handbook ## Every benchmark that needs no other machine
 

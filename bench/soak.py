@@ -1,6 +1,6 @@
 """A thousand model swaps under continuous load: nothing fails, nothing wrong answers, nothing grows.
 
-    python -m bench.soak [--swaps N] [--rate R]          (make soak SWAPS=N)
+    python -m bench.soak [--swaps N] [--rate R] [--before S]          (make soak SWAPS=N)
 
 A real scorer (two workers, embedded Valkey) serves two admitted bundles in turn. A swap is what a
 release ends with: load the other bundle in every worker, install a settled table of the next
@@ -113,9 +113,10 @@ def during(records: np.ndarray, spans: list[tuple[int, int]]) -> np.ndarray:
     return records[(last >= 0) & (records["due"] <= ends[last])]
 
 
-def soak(swaps: int, rate: float, folder: Path) -> tuple[dict[str, Any], Diary, np.ndarray]:
+def soak(swaps: int, rate: float, before_s: float, folder: Path) -> tuple[dict[str, Any], Diary, np.ndarray]:
     """Run it; (result, diary, records)."""
     diary = Diary()
+    folder.mkdir(parents=True, exist_ok=True)
     with scorer_home(folder, report_ms=250, drain_s=5.0, linger_s=1.0) as home:
         arms = (home.admitted("1.0.0", trees=TREES), home.admitted("1.1.0", trees=TREES, seed=3))
         home.load(arms[0])
@@ -125,8 +126,8 @@ def soak(swaps: int, rate: float, folder: Path) -> tuple[dict[str, Any], Diary, 
         command = [sys.executable, "-m", "bench.soak_load", host, port, str(rate), str(folder / "records")]
         with subprocess.Popen(command, stdin=subprocess.PIPE):
             time.sleep(2.0)  # connections are opened, caches filled
-            quiet = [(time.monotonic_ns(), time.monotonic_ns() + int(BEFORE_S * 1e9))]
-            time.sleep(BEFORE_S)
+            quiet = [(time.monotonic_ns(), time.monotonic_ns() + int(before_s * 1e9))]
+            time.sleep(before_s)
             started = time.monotonic()
             for number in range(1, swaps + 1):
                 time.sleep(max(0.0, started + number * PACE_S - time.monotonic()))
@@ -137,29 +138,38 @@ def soak(swaps: int, rate: float, folder: Path) -> tuple[dict[str, Any], Diary, 
             time.sleep(1.0)
         replaced = home.workers() != workers
     records = np.fromfile(folder / "records", DTYPE)
-    edge = min(EDGE, swaps // 2)
+    result = {
+        **judged(diary, records, quiet),
+        "workers_replaced": replaced,
+        "rate": rate,
+        "pace_s": PACE_S,
+        "seconds": round(seconds, 1),
+        "trees": TREES,
+        "keep_alive_connections": KEPT,
+    }
+    return result, diary, records
+
+
+def judged(diary: Diary, records: np.ndarray, quiet: list[tuple[int, int]]) -> dict[str, Any]:
+    """What the diary and the records tell; `quiet` is the time before the swaps."""
+    edge = max(1, min(EDGE, len(diary.memory) // 2))
     first, last = float(np.mean(diary.memory[:edge])), float(np.mean(diary.memory[-edge:]))
     before, swapping = p99_ms(during(records, quiet)), p99_ms(during(records, diary.swaps))
-    result = {
-        "swaps": swaps,
+    return {
+        "swaps": len(diary.swaps),
         "requests": len(records),
         "failed": int((records["minor"] == FAILED).sum()),
         "wrong_version": wrong(records, diary),
         "p99_before_ms": before,
         "p99_during_ms": swapping,
         "p99_ratio": round(swapping / before, 3),
+        "requests_during": len(during(records, diary.swaps)),
         "rss_first": round(first / 1024, 2),
         "rss_last": round(last / 1024, 2),
         "rss_growth": round(last / first - 1, 4),
-        "workers_replaced": replaced,
-        "rate": rate,
-        "keep_alive_connections": KEPT,
         "new_connections": int((records["kept"] == 0).sum()),
-        "seconds": round(seconds, 1),
         "swap_median_ms": round(float(np.median([(end - begin) / 1e6 for begin, end in diary.swaps])), 1),
-        "trees": TREES,
     }
-    return result, diary, records
 
 
 def verdict(result: dict[str, Any]) -> list[str]:
@@ -178,10 +188,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.soak", description="Many model swaps under continuous load.")
     parser.add_argument("--swaps", type=int, default=1_000)
     parser.add_argument("--rate", type=float, default=300.0)
+    parser.add_argument("--before", type=float, default=BEFORE_S, help="seconds without a swap, for the first p99")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result, diary, records = soak(given.swaps, given.rate, Path(folder))
+        result, diary, records = soak(given.swaps, given.rate, given.before, Path(folder))
     result["machine"] = {"cpus": os.cpu_count(), "python": platform.python_version()}
     result["packages"] = {name: version(name) for name in ("onnxruntime", "uvloop", "httptools")}
     given.results.mkdir(parents=True, exist_ok=True)
