@@ -9,7 +9,6 @@ from interlock.decision.table import RouteTable
 from interlock.serving import metrics
 from interlock.serving.messages import Report, Totals
 
-
 GENERATIONS = 1_024
 """Arms of so many tables are known by name: far longer than a route reports after it has drained."""
 
