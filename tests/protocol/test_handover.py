@@ -18,6 +18,7 @@ from tests.protocol.test_connections import Later, get
 
 from interlock.apps.scorer import handover
 from interlock.apps.scorer.http import Connection, Exchange, Server
+from interlock.base.clock import SystemClock
 from interlock.serving.options import ServingOptions
 
 pytestmark = pytest.mark.process
@@ -264,6 +265,30 @@ def test_an_encrypted_connection_is_never_given(tmp_path: Path) -> None:
         peer.writer.close()
         await stopping
         server.close()
+
+    play(scene)
+
+
+def test_a_successor_that_speaks_tls_takes_no_plain_connection_and_a_leaver_offers_none(tmp_path: Path) -> None:
+    async def scene(both: Two) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self_signed(tmp_path))
+        listener = socket.create_server(("127.0.0.1", 0))
+        listener.setblocking(False)
+        secure = Server(both.later, lambda exchange, status: None, ServingOptions(**SHORT), SystemClock())
+        await secure.serve(listener, lambda: context)
+        peer = await both.met()
+        secure.inherit(both.estate)
+        assert await both.leave() == 0
+        peer.send(get("/mine"))
+        await both.later.has("/mine")
+        both.later.answer("/mine")
+        assert (await peer.reply()).body == b"/mine"
+        line, estate = handover.pair()
+        assert await secure.hand_over(line) == 0
+        await secure.stop()
+        estate.close()
+        line.close()
 
     play(scene)
 

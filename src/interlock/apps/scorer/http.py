@@ -86,8 +86,9 @@ class Server:
 
         Ends when there is none left, the successor takes no more, or `drain_s` has passed; `stop` is next.
         """
-        if self._listening is not None:
-            await self._listening.end(False, self.options.linger_s)
+        if self._listening is None or self._listening.encrypted:
+            return 0  # the state of TLS is in this process alone
+        await self._listening.end(False, self.options.linger_s)
         self.giving = giving = Giving(line)
         for connection in self.connections:
             giving.offer(connection)

@@ -76,9 +76,14 @@ class Listening:
         self.adopt(accepted)
         return True
 
+    @property
+    def encrypted(self) -> bool:
+        """Whether connections begin with a handshake: then what others began in plain cannot go on here."""
+        return self._tls() is not None
+
     def room(self) -> bool:
-        """Whether one connection more may be open here."""
-        return not (self._ended or self._full())
+        """Whether one plain connection more may be open here."""
+        return not (self._ended or self._full() or self.encrypted)
 
     def adopt(self, accepted: socket.socket) -> None:
         """Make a connection of a socket that does not block, accepted here or by a predecessor."""
