@@ -129,8 +129,8 @@ class Doors:
         principal = self._gate.identify(exchange.head.headers, exchange.certificate)
         self._gate.check(principal, action, service)
         deadline = exchange.started_ns + terms.timeout_ns if terms.timeout_ns else 0
-        may = partial(self._gate.check, principal)
-        return Caller(principal.name, principal.roles, terms.priority, deadline, terms.trace_id, may)
+        may, sees = partial(self._gate.check, principal), partial(self._gate.sees, principal)
+        return Caller(principal.name, principal.roles, terms.priority, deadline, terms.trace_id, may, sees)
 
     def _predict(self, exchange: Exchange, caller: Caller, service: str) -> None:
         body = content(exchange, self._options.max_body_bytes)
@@ -191,7 +191,7 @@ class Doors:
 
     def _index(self, exchange: Exchange, caller: Caller) -> None:
         only_ready = v2.asks_for_ready(content(exchange, self._options.max_body_bytes))
-        entries = self._desk.repository_index()
+        entries = [each for each in self._desk.repository_index() if caller.sees(each["name"])]
         found = [each for each in entries if not only_ready or each["state"] == "READY"]
         exchange.respond(200, v1.describe(found))
 
@@ -216,13 +216,15 @@ class Doors:
 
     def _models(self, exchange: Exchange, caller: Caller) -> None:
         # V1 and V2 list the same names in the same object.
-        exchange.respond(200, v2.models(self._desk.services()))
+        exchange.respond(200, v2.models(self._seen(caller)))
 
     def _v1_model(self, exchange: Exchange, caller: Caller, service: str) -> None:
         exchange.respond(200, v1.describe({"name": service, "ready": self._desk.model_ready(service, "")}))
 
     def _document(self, exchange: Exchange, caller: Caller) -> None:
-        exchange.respond(200, v1.describe(openapi.document(self._desk.services(), self._options)))
+        exchange.respond(
+            200, v1.describe(openapi.document(list(filter(caller.sees, self._desk.services())), self._options))
+        )
 
     def _metrics(self, exchange: Exchange, caller: Caller) -> None:
         self._house.metrics(lambda text: exchange.respond(200, text.encode(), _TEXT))
@@ -263,7 +265,7 @@ _ROUTES = tuple(
         ("/v2/health/live", _GET, "", lambda doors, exchange, caller: exchange.respond(200, v2.live(True)), False),
         ("/v2/health/ready", _GET, "", Doors._ready, False),
         ("/metrics", _GET, "metrics", Doors._metrics, False),
-        ("/openapi.json", _GET, "", Doors._document, False),
+        ("/openapi.json", _GET, "models", Doors._document, False),
         ("/v1/models", _GET, "models", Doors._models, False),
         (rf"/v1/models{_MODEL}", _GET, "models", Doors._v1_model, False),
         (

@@ -107,7 +107,12 @@ class Front:
 
     def _identify(self, metadata: Mapping[str, str], certificate: Mapping[str, Any] | None) -> Caller:
         principal = self._gate.identify_call(metadata, certificate)
-        return Caller(principal.name, principal.roles, may=partial(self._gate.check, principal))
+        return Caller(
+            principal.name,
+            principal.roles,
+            may=partial(self._gate.check, principal),
+            sees=partial(self._gate.sees, principal),
+        )
 
     def _note(self, exchange: Exchange, status: int) -> None:
         self.responses[str(status)] += 1

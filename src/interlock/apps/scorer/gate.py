@@ -177,6 +177,10 @@ class Gate:
             again = 0 if math.isinf(wait_s) else math.ceil(wait_s)
             raise Unanswered(429, "more requests than this principal's rate allows", again)
 
+    def sees(self, principal: Principal, service: str) -> bool:
+        """Whether a service is named to somebody: no denial, whatever the answer."""
+        return self.access.allows(principal, "models", service)
+
     def _refuse(self, principal: Principal, action: str, service: str) -> None:
         nobody = principal.kind == "anonymous"
         self._note(principal.name, action, service, "no credential" if nobody else "not granted")

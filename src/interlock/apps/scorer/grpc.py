@@ -189,7 +189,8 @@ class GrpcDoor:
 
     def _index(self, call: Call, message: Any, caller: Caller) -> None:
         caller.may("repository.index", "", 1)
-        call.answer(wire.repository_index(self._scoring.repository_index(), message.ready))
+        seen = [each for each in self._scoring.repository_index() if caller.sees(each["name"])]
+        call.answer(wire.repository_index(seen, message.ready))
 
     def _load(self, call: Call, message: Any, caller: Caller) -> None:
         name = wire.named(message)

@@ -24,6 +24,11 @@ def _anything(action: str, service: str, cost: int) -> None:
     """What a caller may do behind a door without a gate."""
 
 
+def _everything(service: str) -> bool:
+    """What a caller may see behind a door without a gate."""
+    return True
+
+
 class Caller(msgspec.Struct, frozen=True):
     """Who asks, and how urgently.
 
@@ -35,6 +40,7 @@ class Caller(msgspec.Struct, frozen=True):
         trace_id: W3C trace id in hexadecimal, or empty.
         may: raises Unanswered (401, 403, 429) unless an action of `trust.grants` is allowed for a service;
             it takes so many tokens of the caller's rate.
+        sees: whether a service is named to the caller.
     """
 
     principal: str
@@ -43,6 +49,7 @@ class Caller(msgspec.Struct, frozen=True):
     deadline_ns: int = 0
     trace_id: str = ""
     may: Callable[[str, str, int], None] = _anything
+    sees: Callable[[str], bool] = _everything
 
 
 class Scoring(Protocol):
