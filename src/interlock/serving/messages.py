@@ -91,6 +91,7 @@ class Totals(msgspec.Struct, frozen=True):
         shed: transactions refused because too many were waiting.
         expired: transactions whose caller's deadline passed before their turn.
         pinned: decisions by a version that the caller named.
+        unrouted: transactions of a segment whose service did not answer here: the one that was asked decided.
         denied: requests that the gate turned away.
     """
 
@@ -104,6 +105,7 @@ class Totals(msgspec.Struct, frozen=True):
     shed: int = 0
     expired: int = 0
     pinned: int = 0
+    unrouted: int = 0
     denied: int = 0
 
 

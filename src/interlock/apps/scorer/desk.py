@@ -20,6 +20,7 @@ from interlock.decision.decide import Vectors
 from interlock.decision.record import DecisionRecord
 from interlock.features.definition import FeatureSet
 from interlock.privacy.token import Tokeniser
+from interlock.serving import segments
 from interlock.serving.call import Call, Unanswered
 from interlock.serving.options import ServingOptions
 from interlock.serving.pipeline import Pipeline
@@ -230,7 +231,11 @@ class Desk:
                     pinned=pinned,
                 )
             )
-        pipeline.submit(rows)
+        route = pipeline.route
+        if route is None or route.table.segments is None or pinned:  # who names a version names its service too
+            pipeline.submit(rows)
+        else:
+            segments.submit(pipeline, route.table.segments, rows, self._house.pipelines)
 
 
 class _Asked(Call):
