@@ -111,6 +111,11 @@ class Pipeline:
             return False
         return route.champion is not None or not self._retreated(route)
 
+    @property
+    def retreated(self) -> bool:
+        """Whether the champion alone may answer now."""
+        return self._route is not None and self._retreated(self._route)
+
     def install(self, route: Route) -> None:
         """Route by this from the next tick on."""
         if self._route is not None:

@@ -190,13 +190,17 @@ class Doors:
             exchange.answer(body)
 
     def _index(self, exchange: Exchange, caller: Caller) -> None:
-        exchange.respond(200, v1.describe(self._desk.repository_index()))
+        ready = v2.repository_ready(content(exchange, self._options.max_body_bytes))
+        found = self._desk.repository_index()
+        exchange.respond(200, v1.describe([each for each in found if not ready or each["state"] == "READY"]))
 
     def _load(self, exchange: Exchange, caller: Caller, service: str) -> None:
-        self._desk.repository_load(service, caller, partial(_changed, exchange))
+        version = v2.repository_version(content(exchange, self._options.max_body_bytes))
+        self._desk.repository_load(service, caller, partial(_changed, exchange), version)
 
     def _unload(self, exchange: Exchange, caller: Caller, service: str) -> None:
-        self._desk.repository_unload(service, caller, partial(_changed, exchange))
+        version = v2.repository_version(content(exchange, self._options.max_body_bytes))
+        self._desk.repository_unload(service, caller, partial(_changed, exchange), version)
 
     def _model_ready(self, exchange: Exchange, caller: Caller, service: str, version: str) -> None:
         if not self._desk.model_ready(service, version):
