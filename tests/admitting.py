@@ -20,7 +20,9 @@ from interlock.trust.statement import Statement, Subject, statement_bytes
 NOW_NS = 1_790_000_000 * NS_PER_S
 ROLES = ("technical", "risk", "compliance")
 NAMES = {"technical": "tess", "risk": "rik", "compliance": "cleo"}
-TIERS = b"schema: 1\ntiers:\n  high: {roles: [technical, risk, compliance]}\nservices:\n  fraud: high\n"
+TIERS = (
+    b"schema: 1\ntiers:\n  high: {roles: [technical, risk, compliance]}\nservices:\n  fraud: high\n  fraud-fr: high\n"
+)
 
 
 class Office:
@@ -79,7 +81,7 @@ def folder_of(bundle: Bundle) -> str:
 def admit(home: Path, bundle: Bundle, office: Office, folder: str | None = None) -> str:
     """Approve a bundle, log it and write its admission and the trust root; the folder digest."""
     folder = folder or folder_of(bundle)
-    subject = subject_of(bundle, folder)
+    subject = subject_of(bundle, folder, bundle.manifest["service"])
     signed = [office.sign(subject, role) for role in ROLES]
     core = admission.core(subject, "0" * 40, NOW_NS, signed, (office.people, TIERS))
     signer = log_signer(home / "trust")

@@ -64,4 +64,5 @@ def test_the_order_of_the_fields_is_the_format() -> None:
         "model_ns",
         "batch",
         "trace_id",
+        "asked",
     ]

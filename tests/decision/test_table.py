@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from interlock.base.errors import UsageError
-from interlock.decision.table import BUCKETS, NOBODY, Arm, RouteTable, decode, encode
+from interlock.decision.table import BUCKETS, MAX_SEGMENTS, NOBODY, Arm, RouteTable, Segments, decode, encode
 
 A, B, F = ("sha256:" + c * 64 for c in "abf")
 
@@ -23,6 +23,38 @@ def candidate(*ranges: tuple[int, int]) -> Arm:
 def test_a_valid_table_survives_its_json() -> None:
     one = table(champion((1000, BUCKETS)), candidate((0, 1000)), lease_s=60.0, tau_ns=5, clears="latch-1")
     assert decode(encode(one.validate())) == one
+
+
+def test_the_table_of_an_older_version_is_read_from_the_disk() -> None:
+    older = (
+        b'{"service":"fraud","epoch":1,"generation":1,"arms":[{"name":"champion","bundle":"%b","folder":"%b",'
+        b'"version":"1.0.0","ranges":[[0,10000]]}],"salt":"%b","schema":1,"shadows":[],"sticky":"card","tau_ns":null,'
+        b'"lease_s":null,"fallback":{"decision":"REVIEW"},"clears":null,"rollout":null}'
+    )
+    assert decode(older % (A.encode(), F.encode(), b"00" * 32)) == table(champion((0, BUCKETS)))
+
+
+def test_segments_survive_their_json() -> None:
+    one = table(champion((0, BUCKETS)), segments=Segments("country", {"FR": "fraud-fr", "NO": "fraud-nordic"}))
+    assert decode(encode(one.validate())) == one
+
+
+@pytest.mark.parametrize(
+    ("field", "services", "word"),
+    [
+        ("ip", {"FR": "fraud-fr"}, "unknown field"),
+        ("country", {}, "segments"),
+        ("mcc", {f"{number:04d}": "other" for number in range(MAX_SEGMENTS + 1)}, "segments"),
+        ("country", {"fr": "fraud-fr"}, "no country"),
+        ("mcc", {"541": "groceries"}, "no mcc"),
+        ("currency", {"EURO": "fraud-fr"}, "no currency"),
+        ("country", {"FR": "../x"}, "no service name"),
+        ("country", {"FR": "fraud"}, "itself"),
+    ],
+)
+def test_segments_that_break_a_rule_are_refused(field: str, services: dict[str, str], word: str) -> None:
+    with pytest.raises(UsageError, match=word):
+        table(champion((0, BUCKETS)), segments=Segments(field, services)).validate()
 
 
 def test_owners_follow_the_ranges() -> None:

@@ -141,21 +141,22 @@ class ScorerHome:
         made = tiny_bundle(self.places.bundles, version=version, **bundle)
         return Arm(name, made.digest, admit(self.home, made, self.office), version)
 
-    def load(self, arm: Arm) -> None:
+    def load(self, arm: Arm, service: str = "fraud") -> None:
         """Load an arm's bundle in every worker."""
-        self.client.load("fraud", arm.bundle, arm.folder)
+        self.client.load(service, arm.bundle, arm.folder)
 
     def route(self, *arms: Arm, generation: int = 1, epoch: int = 1, **more: Any) -> Installed:
         """Install a table."""
-        table = RouteTable(service="fraud", epoch=epoch, generation=generation, arms=arms, salt=SALT, **more)
+        more = {"service": "fraud", **more}
+        table = RouteTable(epoch=epoch, generation=generation, arms=arms, salt=SALT, **more)
         return self.client.install(table)
 
-    def settle(self, version: str = "1.0.0") -> Arm:
+    def settle(self, version: str = "1.0.0", service: str = "fraud", **more: Any) -> Arm:
         """Load a champion and let it answer everything."""
-        arm = self.admitted(version)
-        self.load(arm)
+        arm = self.admitted(version, service=service)
+        self.load(arm, service)
         whole = Arm(arm.name, arm.bundle, arm.folder, arm.version, ((0, BUCKETS),))
-        self.route(whole)
+        self.route(whole, service=service, **more)
         until(self.ready, "the scorer is ready")
         return whole
 

@@ -115,13 +115,13 @@ class SmallScoring:
             {"name": "old", "version": "1", "state": "UNAVAILABLE", "reason": "no admission"},
         ]
 
-    def repository_load(self, service: str, caller: Caller, done: Changed) -> None:
-        """Remembered."""
-        self._change("load", service, caller, done)
+    def repository_load(self, service: str, caller: Caller, done: Changed, version: str = "") -> None:
+        """Remembered, with the version if one is named."""
+        self._change(f"load {version}".strip(), service, caller, done)
 
-    def repository_unload(self, service: str, caller: Caller, done: Changed) -> None:
-        """Remembered."""
-        self._change("unload", service, caller, done)
+    def repository_unload(self, service: str, caller: Caller, done: Changed, version: str = "") -> None:
+        """Remembered, with the version if one is named."""
+        self._change(f"unload {version}".strip(), service, caller, done)
 
     def _change(self, verb: str, service: str, caller: Caller, done: Changed) -> None:
         if "operate" not in caller.roles:

@@ -101,6 +101,7 @@ class House:
 
     def __init__(self, pipelines: dict[str, Pipeline]) -> None:
         self.pipelines = pipelines
+        self.ondemand = None
         self.is_ready = True
 
     def ready(self) -> bool:

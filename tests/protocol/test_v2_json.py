@@ -297,10 +297,10 @@ def test_an_error_is_the_protocols_object_without_card_numbers() -> None:
     ("body", "ready"), [(b"", False), (b" ", False), (b"{}", False), (b'{"ready": true}', True), (b'{"x": 1}', False)]
 )
 def test_a_question_for_the_index_may_ask_for_what_is_ready(body: bytes, ready: bool) -> None:
-    assert v2.asks_for_ready(body) is ready
+    assert v2.repository_ready(body) is ready
 
 
 @pytest.mark.parametrize("body", [b"{", b"[]", b'{"ready": 1}', b"\xff", b'"x"'])
 def test_what_is_no_question_for_the_index_is_refused(body: bytes) -> None:
     with pytest.raises(UsageError):
-        v2.asks_for_ready(body)
+        v2.repository_ready(body)

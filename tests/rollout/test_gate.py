@@ -21,6 +21,7 @@ from interlock.apps.control.wishes import Wish, read
 from interlock.base.canonical import digest_hex
 from interlock.base.clock import NS_PER_S, ManualClock
 from interlock.base.errors import InterlockError
+from interlock.decision.table import Segments
 from interlock.features.definition import FRAUD
 from interlock.registry.bundle import Bundle
 from interlock.rollout.manifest import parse
@@ -203,6 +204,22 @@ def test_a_frozen_calendar_is_honoured(office: Office) -> None:
     calendar = office.git.tree(office.git.head())["policy/freeze.yaml"].decode().replace("  windows: []\n", windows)
     commit = office.git.push({"policy/freeze.yaml": calendar.encode()})
     assert "frozen: audit" in refusal(office, office.wish(commit))
+
+
+def test_routing_is_judged_against_the_other_services_of_the_commit(office: Office) -> None:
+    bundle = office.bundle()
+    office.propose(bundle)
+    routing = b"  routing:\n    field: country\n    services:\n      FR: fraud-fr\n"
+    release = office.git.tree(office.git.head())[f"{ROOT}/release.yaml"] + routing
+    alone = office.sign(office.wish(office.git.push({f"{ROOT}/release.yaml": release})))
+    assert "fraud-fr has no release" in refusal(office, alone)
+    folder = {f"{ROOT}-fr/{each.path}": each.data.replace(b"name: fraud", b"name: fraud-fr") for each in alone.files}
+    further = folder[f"{ROOT}-fr/release.yaml"].replace(b"FR: fraud-fr", b"DE: fraud")
+    looped = office.wish(office.git.push({**folder, f"{ROOT}-fr/release.yaml": further}))
+    assert "fraud-fr routes its own segments" in refusal(office, looped)
+    plain = folder[f"{ROOT}-fr/release.yaml"].replace(routing, b"")
+    target = office.check(office.wish(office.git.push({f"{ROOT}-fr/release.yaml": plain})))
+    assert target.segments == Segments("country", {"FR": "fraud-fr"})
 
 
 def test_a_candidate_with_another_request_form_is_refused(office: Office) -> None:

@@ -6,7 +6,8 @@ import pytest
 
 from interlock.base.errors import UsageError
 from interlock.base.strict_yaml import YamlError
-from interlock.rollout.manifest import parse, parse_policy, parse_release, seconds
+from interlock.decision.table import Segments
+from interlock.rollout.manifest import Release, parse, parse_policy, parse_release, refuse_second_hops, seconds
 from interlock.rollout.ports import SourceFile
 from interlock.rollout.propose import Model, manifests
 
@@ -38,6 +39,70 @@ def test_a_release_says_which_version_decides() -> None:
         D,
         {"decision": "REVIEW"},
     )
+
+
+ROUTING = """  routing:
+    field: country
+    services:
+      FR: fraud-fr
+      NO: fraud-nordic
+"""
+
+
+def test_a_release_may_give_segments_to_other_services() -> None:
+    found = parse_release(RELEASE + ROUTING, "release.yaml").routing
+    assert found == Segments("country", {"FR": "fraud-fr", "NO": "fraud-nordic"})
+    assert parse_release(RELEASE, "release.yaml").routing is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("field: country", "field: ip", 10, "unknown value"),
+        ("    field: country\n", "", 10, "missing"),
+        ("    services:", "    service:", 11, "unknown key"),
+        ("FR: fraud-fr", "FR: 1", 12, "not a string"),
+        ("FR: fraud-fr", "FRA: fraud-fr", 12, "no country"),
+        ("FR: fraud-fr", "FR: Fraud", 12, "no service name"),
+        ("NO: fraud-nordic", "NO: fraud", 13, "itself"),
+        ("NO: fraud-nordic", "FR: fraud-nordic", 13, "duplicate"),
+        ("      FR: fraud-fr\n      NO: fraud-nordic\n", "      {}\n", 11, "not 1 to"),
+    ],
+)
+def test_wrong_routing_names_line_and_remedy(old: str, new: str, line: int, says: str) -> None:
+    with pytest.raises(YamlError, match=says) as caught:
+        parse_release((RELEASE + ROUTING).replace(old, new), "release.yaml")
+    assert caught.value.line == line
+    assert caught.value.remedy
+
+
+def routed(service: str, **services: str) -> Release:
+    return Release(service, "1.0.0", D, D, D, {}, routing=Segments("country", services) if services else None)
+
+
+@pytest.mark.parametrize(
+    ("others", "says"),
+    [
+        ({}, "no release"),
+        ({"fr": None}, "no release"),
+        ({"fr": routed("fr", DE="de")}, "passed on once"),
+        ({"fr": routed("fr"), "world": routed("world", NL="fraud")}, "cannot route further"),
+    ],
+)
+def test_a_transaction_is_passed_on_once(others: dict[str, Release | None], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        refuse_second_hops(routed("fraud", FR="fr"), others)
+
+
+def test_whoever_routes_to_nobody_may_be_routed_to() -> None:
+    refuse_second_hops(routed("fr"), {"fraud": routed("fraud", FR="fr")})
+    refuse_second_hops(routed("fraud", FR="fr"), {"fr": routed("fr"), "world": routed("world", NL="fr")})
+
+
+def test_a_proposal_keeps_its_routing() -> None:
+    routing = Segments("mcc", {"5411": "groceries", "0742": "vets"})
+    files = manifests(Model("fraud", "1.2.3", D, D, D), routing=routing)
+    assert parse([SourceFile(name, "100644", data) for name, data in files.items()], "fraud").release.routing == routing
 
 
 def test_a_policy_becomes_a_plan_with_the_default_guards() -> None:

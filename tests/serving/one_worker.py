@@ -95,10 +95,11 @@ class ListRecorder:
 
 
 class TwoClocks:
-    """Wall time as scripted; monotonic time, which measures model calls, as it is."""
+    """Wall time as scripted; monotonic time, which measures model calls, as it is, or some time ahead."""
 
     def __init__(self, wall: ManualClock) -> None:
         self._wall, self._real = wall, SystemClock()
+        self.ahead_ns = 0
 
     def now_ns(self) -> int:
         """Scripted."""
@@ -106,7 +107,7 @@ class TwoClocks:
 
     def monotonic_ns(self) -> int:
         """Real."""
-        return self._real.monotonic_ns()
+        return self._real.monotonic_ns() + self.ahead_ns
 
 
 class OneWorker:

@@ -246,7 +246,7 @@ def test_decisions_are_one_tensor_per_field_of_a_prediction() -> None:
     assert (found.model, found.version, found.id) == ("fraud", "1.0.0", "7")
     assert {each.name: each.datatype for each in found.outputs} == dict(oip.DECIDED)
     assert [each.name for each in found.outputs] == list(oip.DECIDED)
-    assert set(oip.DECIDED) == set(v1.Prediction.__struct_fields__)
+    assert {*oip.DECIDED, *oip.ON_REQUEST} == set(v1.Prediction.__struct_fields__)
     assert all(each.shape == (2,) for each in found.outputs)
     by_name = {each.name: values(each) for each in found.outputs}
     assert by_name["transaction_id"] == [b"tx-1", b"tx-2"]
@@ -257,6 +257,13 @@ def test_decisions_are_one_tensor_per_field_of_a_prediction() -> None:
     assert by_name["model_version"] == [b"1.0.0", b"rules"]
     assert by_name["degraded"] == [False, True]
     assert [json.loads(each) for each in by_name["reasons"]] == [["R1", "R2"], []]
+
+
+def test_the_deciding_service_is_told_when_it_is_asked_for() -> None:
+    passed_on = v1.encode(v1.Prediction("t", "d", 0.5, "APPROVE", [], "9.0.0", False, "fraud-fr"))
+    asked = msgspec.structs.replace(request(), outputs=(oip.Wanted("service"),))
+    (service,) = oip.predictions(asked, "1.0.0", [REPLIES[0], passed_on]).outputs
+    assert service.data == [b"fraud", b"fraud-fr"]
 
 
 def test_scores_are_the_runtimes_own() -> None:

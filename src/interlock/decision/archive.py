@@ -107,7 +107,7 @@ class Archive:
         return None
 
     def latest(self, service: str, transaction_id: str, since_ns: int = 0) -> Found | None:
-        """The last record of that transaction that was received at `since_ns` or later, or None.
+        """The last record of that transaction, sent to that service at `since_ns` or later, or None.
 
         An id may come again once its window is over, and a retry may be written by another worker: the record
         received last is the one that was answered last.
@@ -124,7 +124,7 @@ class Archive:
                 continue
             for found in self._matching(name, data, [needle]):
                 one = found.record
-                if (one.service, one.transaction_id) == (service, transaction_id) and one.received_ns >= max(
+                if (one.called, one.transaction_id) == (service, transaction_id) and one.received_ns >= max(
                     since_ns, best.record.received_ns if best else 0
                 ):
                     best = found

@@ -38,6 +38,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True)
 
     Attributes:
         decision_id: UUIDv7.
+        service: whose model, table and arms decided.
         attempt: 1, or more when an earlier attempt did not finish.
         inputs: the tokenised velocity inputs: card, terminal, device, ip, amount, currency, mcc,
             country, event_time; empty when the caller gave the vector.
@@ -60,6 +61,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True)
         model_ns: model time of the batch this decision was part of.
         batch: size of that batch.
         trace_id: W3C trace id, hexadecimal, or empty.
+        asked: the service that was called, when its routing gave the transaction to `service`; else empty.
     """
 
     schema: int = SCHEMA
@@ -89,6 +91,12 @@ class DecisionRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True)
     model_ns: int = 0
     batch: int = 1
     trace_id: str = ""
+    asked: str = ""
+
+    @property
+    def called(self) -> str:
+        """The service that the caller named; idempotency is its matter."""
+        return self.asked or self.service
 
     def features(self) -> npt.NDArray[np.float32]:
         """The recorded vector, float32 [features]."""

@@ -5,12 +5,14 @@ fallback answers), MUST carry everything a request needs to be routed, and is ne
 change is a new generation. A request keeps the table it started with. The epoch is the fencing
 number of the controller's lease: a scorer refuses a table of a lower (epoch, generation) than it
 has. Only a table that names a retreat latch in `clears`, in a higher epoch than the one it was
-set in, opens that latch.
+set in, opens that latch. A table may send a segment of the transactions to another service; that
+is one hop, whatever the other service's own table says.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from itertools import pairwise
 
 import msgspec
@@ -26,7 +28,40 @@ ARM_NAMES = (CHAMPION, CANDIDATE)
 NOBODY = 255
 """The owner of a bucket in a table without arms."""
 
+SEGMENT_FIELDS: Mapping[str, re.Pattern[str]] = {
+    "country": re.compile(r"[A-Z]{2}"),
+    "mcc": re.compile(r"[0-9]{4}"),
+    "currency": re.compile(r"[A-Z]{3}"),
+}
+"""The fields of a transaction that may tell its segment, and what their values look like."""
+MAX_SEGMENTS = 1_024
+
 _SERVICE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class Segments(msgspec.Struct, frozen=True):
+    """Which other service decides a transaction, by one of its fields.
+
+    Attributes:
+        field: of `SEGMENT_FIELDS`.
+        services: value to service; every other value, and none, stays with the service that was asked.
+    """
+
+    field: str
+    services: dict[str, str]
+
+    def problem(self, service: str) -> str:
+        """The first rule that these segments break as those of `service`; empty: none."""
+        pattern = SEGMENT_FIELDS.get(self.field)
+        if pattern is None:
+            return "an unknown field tells the segments"
+        if not 1 <= len(self.services) <= MAX_SEGMENTS:
+            return f"not 1 to {MAX_SEGMENTS} segments"
+        if not all(map(pattern.fullmatch, self.services)):
+            return f"a segment's value is no {self.field}"
+        if not all(map(_SERVICE.fullmatch, self.services.values())):
+            return "a segment's service is no service name"
+        return "a service routes to itself" if service in self.services.values() else ""
 
 
 class Arm(msgspec.Struct, frozen=True):
@@ -68,6 +103,7 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
         fallback: the constant answer when no arm can answer.
         clears: the retreat latch this table opens, if any.
         rollout: the rollout that made it, if any.
+        segments: the transactions that other services decide, if any.
     """
 
     service: str
@@ -83,6 +119,7 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
     fallback: dict[str, str] = msgspec.field(default_factory=lambda: {"decision": "REVIEW"})
     clears: str | None = None
     rollout: str | None = None
+    segments: Segments | None = None
 
     @property
     def order(self) -> tuple[int, int]:
@@ -161,6 +198,8 @@ def _validate_head(table: RouteTable) -> None:
         raise UsageError("the lease is not positive", "give seconds, or none for a settled table")
     if table.tau_ns is not None and table.tau_ns <= 0:
         raise UsageError("the latency threshold is not positive", "give nanoseconds, or none")
+    if table.segments is not None and (problem := table.segments.problem(table.service)):
+        raise UsageError(problem, f"one of {', '.join(SEGMENT_FIELDS)}, each value to another service")
 
 
 def _validate_names(arms: tuple[Arm, ...], what: str) -> None:

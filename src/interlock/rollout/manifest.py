@@ -16,6 +16,7 @@ from interlock.base import strict_yaml
 from interlock.base.canonical import digest_hex
 from interlock.base.errors import UsageError
 from interlock.base.strict_yaml import YamlError
+from interlock.decision.table import SEGMENT_FIELDS, Segments
 from interlock.rollout.guards import GUARDS, defaults
 from interlock.rollout.plan import ALL, GuardSetting, Plan, Step
 from interlock.rollout.ports import SourceFile
@@ -47,6 +48,7 @@ class Release(msgspec.Struct, frozen=True):
     threshold_set: str
     fallback: dict[str, str]
     shadows: tuple[str, ...] = ()
+    routing: Segments | None = None
 
 
 class Manifests(msgspec.Struct, frozen=True):
@@ -78,14 +80,51 @@ def parse(files: Iterable[SourceFile], service: str) -> Manifests:
 def parse_release(text: str, source: str) -> Release:
     """`release.yaml`."""
     name, spec = _document(text, source, API, "Release")
-    given = spec.take(required=("version", "bundle", "featureSet", "thresholdSet"), optional=("fallback", "shadows"))
+    known = ("version", "bundle", "featureSet", "thresholdSet")
+    given = spec.take(required=known, optional=("fallback", "shadows", "routing"))
     version = spec.string("version")
     if not _VERSION.fullmatch(version):
         raise spec.wrong("version", "not a semantic version", "write MAJOR.MINOR.PATCH, in quotes")
     digests = {key: spec.digest(key) for key in ("bundle", "featureSet", "thresholdSet")}
     if given.get("shadows") not in (None, []):
         raise spec.wrong("shadows", "standing shadows are not supported yet", "write `shadows: []`")
-    return Release(name, version, digests["bundle"], digests["featureSet"], digests["thresholdSet"], _fallback(spec))
+    return Release(
+        name,
+        version,
+        digests["bundle"],
+        digests["featureSet"],
+        digests["thresholdSet"],
+        _fallback(spec),
+        routing=_routing(spec, name),
+    )
+
+
+def refuse_second_hops(release: Release, others: Mapping[str, Release | None], source: str = "release.yaml") -> None:
+    """Refuse routing that would take a transaction further than to one other service.
+
+    Args:
+        release: of the service in question.
+        others: the environment's other services; None: its release cannot be read.
+        source: the name of the release's file.
+
+    Raises:
+        UsageError: it routes to a service that is not there, or that routes itself; or it routes, and
+            another service routes to it.
+    """
+    if release.routing is None:
+        return
+    for name in sorted(set(release.routing.services.values())):
+        other = others.get(name)
+        if other is None:
+            problem = f"{name} has no release in this environment"
+            raise UsageError(f"{source}: spec.routing: {problem}", "release it first, or route to another service")
+        if other.routing is not None:
+            problem = f"{name} routes its own segments: a transaction is passed on once"
+            raise UsageError(f"{source}: spec.routing: {problem}", "name the service that decides in the end")
+    for name, other in sorted(others.items()):
+        if other is not None and other.routing and release.service in other.routing.services.values():
+            problem = f"{name} routes to {release.service}, which so cannot route further"
+            raise UsageError(f"{source}: spec.routing: {problem}", f"write these segments into the release of {name}")
 
 
 def parse_policy(text: str, source: str) -> Plan:
@@ -221,6 +260,23 @@ def _fallback(spec: _Spec) -> dict[str, str]:
     inner = spec.inner("fallback")
     inner.take(required=("decision",))
     return {"decision": inner.one_of("decision", DECISIONS)}
+
+
+def _routing(spec: _Spec, service: str) -> Segments | None:
+    if spec.body.get("routing") is None:
+        return None
+    routing = spec.inner("routing")
+    routing.take(required=("field", "services"))
+    field = routing.one_of("field", tuple(SEGMENT_FIELDS))
+    services = routing.inner("services")
+    for value in services.body:
+        one = Segments(field, {value: services.string(value)})
+        if problem := one.problem(service):
+            raise services.wrong(value, problem, f"write a {field} and the name of another service")
+    found = Segments(field, dict(services.body))
+    if problem := found.problem(service):
+        raise routing.wrong("services", problem, "write one segment a line, such as `FR: fraud-fr`")
+    return found
 
 
 def _steps(spec: _Spec) -> tuple[float, tuple[Step, ...]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from interlock.decision.table import Segments
 from interlock.rollout.manifest import API, parse_policy
 
 DEFAULT_POLICY = f"""\
@@ -96,8 +97,16 @@ class Model(msgspec.Struct, frozen=True):
     threshold_set: str
 
 
-def manifests(model: Model, policy: str | None = None, fallback: str = "REVIEW") -> dict[str, bytes]:
+def manifests(
+    model: Model, policy: str | None = None, fallback: str = "REVIEW", routing: Segments | None = None
+) -> dict[str, bytes]:
     """The files of the service's folder; a policy given is checked before it is written.
+
+    Args:
+        model: what is to be released.
+        policy: text of `rollout.yaml`; None: the default policy.
+        fallback: the constant decision.
+        routing: the segments that other services decide.
 
     Raises:
         UsageError: the policy breaks a rule, with its line.
@@ -116,6 +125,8 @@ def manifests(model: Model, policy: str | None = None, fallback: str = "REVIEW")
         f"  thresholdSet: {model.threshold_set}",
         f"  fallback: {{decision: {fallback}}}",
         "  shadows: []",
+        *([] if routing is None else ["  routing:", f"    field: {routing.field}", "    services:"]),
+        *([] if routing is None else [f"      {value}: {name}" for value, name in sorted(routing.services.items())]),
     ]
     runs_on = [
         "apiVersion: serving.kserve.io/v1beta1",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from interlock.base.errors import UsageError
 from interlock.decision.split import weights
-from interlock.decision.table import BUCKETS, CANDIDATE, CHAMPION, Arm, RouteTable
+from interlock.decision.table import BUCKETS, CANDIDATE, CHAMPION, Arm, RouteTable, Segments
 from interlock.rollout.values import Effect, Rollout, Target
 
 
@@ -13,7 +13,9 @@ def table(rollout: Rollout, effect: Effect, epoch: int, lease_s: float) -> Route
 
     Shapes: `baseline` (the champion on an executor of its own, to learn τ), `shadow`, `split`,
     `settled` (the candidate is the champion from now on), `champion` (as it was before; without a
-    champion no arm at all: the fallback answers). The last names the latch it opens.
+    champion no arm at all: the fallback answers). The last names the latch it opens. Which segments
+    other services decide is the champion's matter until the candidate has settled: both arms see the
+    same transactions, and going back has no routing to undo.
     """
     champion = None if rollout.champion is None else _arm(CHAMPION, rollout.champion)
     candidate = None if rollout.candidate is None else _arm(CANDIDATE, rollout.candidate)
@@ -41,7 +43,13 @@ def table(rollout: Rollout, effect: Effect, epoch: int, lease_s: float) -> Route
         fallback=rollout.fallback,
         clears=(rollout.latch or None) if effect.shape == "champion" else None,
         rollout=rollout.id,
+        segments=_segments(rollout, effect),
     ).validate()
+
+
+def _segments(rollout: Rollout, effect: Effect) -> Segments | None:
+    rules = rollout.candidate if effect.shape == "settled" or rollout.champion is None else rollout.champion
+    return None if rules is None or (effect.shape == "champion" and rollout.champion is None) else rules.segments
 
 
 def _arm(name: str, target: Target) -> Arm:

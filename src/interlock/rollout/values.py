@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from interlock.decision.table import Segments
 from interlock.rollout.plan import Plan
 from interlock.rollout.states import State
 
@@ -15,6 +16,8 @@ class Target(msgspec.Struct, frozen=True):
     bundle: str
     folder: str
     commit: str
+    segments: Segments | None = None
+    """The transactions that its release gives to other services."""
 
 
 class Effect(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ import msgspec
 from interlock.decision.admin import Denial, Failed
 from interlock.decision.counts import WorkerCounts
 from interlock.decision.table import RouteTable
+from interlock.serving.catalogue import Admitted
 
 _LENGTH = struct.Struct("<I")
 
@@ -41,6 +42,20 @@ class UnloadModel(msgspec.Struct, frozen=True, tag="unload"):
     bundle: str
 
 
+class LoadVersion(msgspec.Struct, frozen=True, tag="load_version"):
+    """Have an admitted version ready for callers who name it (`serving.ondemand`)."""
+
+    number: int
+    admitted: Admitted
+
+
+class DropVersion(msgspec.Struct, frozen=True, tag="drop_version"):
+    """Forget such a version."""
+
+    number: int
+    admitted: Admitted
+
+
 class Roll(msgspec.Struct, frozen=True, tag="roll"):
     """Close the current segment and open the next."""
 
@@ -66,7 +81,25 @@ class MetricsText(msgspec.Struct, frozen=True, tag="metrics"):
     text: str
 
 
-Order = LoadModel | InstallTable | UnloadModel | Roll | Serve | HandOver | MetricsText
+class VersionSettled(msgspec.Struct, frozen=True, tag="version_settled"):
+    """The supervisor's answer to `AskVersion`."""
+
+    number: int
+    failure: Failed | None = None
+
+
+Order = (
+    LoadModel
+    | InstallTable
+    | UnloadModel
+    | LoadVersion
+    | DropVersion
+    | Roll
+    | Serve
+    | HandOver
+    | MetricsText
+    | VersionSettled
+)
 
 
 class Answer(msgspec.Struct, frozen=True, tag="answer"):
@@ -91,6 +124,7 @@ class Totals(msgspec.Struct, frozen=True):
         shed: transactions refused because too many were waiting.
         expired: transactions whose caller's deadline passed before their turn.
         pinned: decisions by a version that the caller named.
+        unrouted: transactions of a segment whose service did not answer here: the one that was asked decided.
         denied: requests that the gate turned away.
     """
 
@@ -104,6 +138,7 @@ class Totals(msgspec.Struct, frozen=True):
     shed: int = 0
     expired: int = 0
     pinned: int = 0
+    unrouted: int = 0
     denied: int = 0
 
 
@@ -136,7 +171,15 @@ class AskMetrics(msgspec.Struct, frozen=True, tag="ask_metrics"):
     number: int
 
 
-Word = Answer | Report | AskMetrics
+class AskVersion(msgspec.Struct, frozen=True, tag="ask_version"):
+    """A caller wants an admitted version loaded (or, with `drop`, forgotten): in every worker alike."""
+
+    number: int
+    admitted: Admitted
+    drop: bool = False
+
+
+Word = Answer | Report | AskMetrics | AskVersion
 
 _encoder = msgspec.msgpack.Encoder()
 orders: msgspec.msgpack.Decoder[Order] = msgspec.msgpack.Decoder(Order)

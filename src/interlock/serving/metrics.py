@@ -16,7 +16,7 @@ from interlock.decision.counts import ArmCounts
 from interlock.serving.messages import Totals
 
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-_PLAIN = ("held", "repeated", "unrecorded", "store_failures", "shed", "expired", "pinned", "denied")
+_PLAIN = ("held", "repeated", "unrecorded", "store_failures", "shed", "expired", "pinned", "unrouted", "denied")
 _GRPC = "grpc-"
 
 

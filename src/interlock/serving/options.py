@@ -47,6 +47,8 @@ class ServingOptions:
         trial_s: time a bundle may take in its throwaway process.
         trial_mb: address space it may take there, in MiB.
         load_s: time a worker may take to load a bundle.
+        ondemand_mb: MiB in each worker for admitted versions that nothing routes to and callers of tensors
+            name: their models' bytes times `serving.ondemand.FACTOR`; 0: none is loaded.
         ceiling_events: deadline misses (or errors) of an arm within `ceiling_s` ...
         ceiling_share: ... which, at this share of its calls, make the supervisor retreat by itself.
         ceiling_s: the window of the two.
@@ -89,6 +91,7 @@ class ServingOptions:
     trial_s: float = 60.0
     trial_mb: int = 4_096
     load_s: float = 60.0
+    ondemand_mb: int = 512
     ceiling_events: int = 20
     ceiling_share: float = 0.05
     ceiling_s: float = 5.0

@@ -71,6 +71,7 @@ class Tallies:
     shed: int = 0
     expired: int = 0
     pinned: int = 0
+    unrouted: int = 0
 
 
 TALLIES = tuple(field.name for field in fields(Tallies))
@@ -102,6 +103,19 @@ class Pipeline:
         """Transactions waiting for a tick."""
         return len(self._urgent) + len(self._batch)
 
+    @property
+    def answers(self) -> bool:
+        """Whether a model of this service decides what is submitted now, and not its fallback."""
+        route = self._route
+        if route is None or not route.sides:
+            return False
+        return route.champion is not None or not self._retreated(route)
+
+    @property
+    def retreated(self) -> bool:
+        """Whether the champion alone may answer now."""
+        return self._route is not None and self._retreated(self._route)
+
     def install(self, route: Route) -> None:
         """Route by this from the next tick on."""
         if self._route is not None:
@@ -126,20 +140,28 @@ class Pipeline:
         used = [*self._old, *([self._route] if self._route else [])]
         return min((route.table.generation for route in used), default=0)
 
-    def submit(self, rows: Sequence[Row]) -> None:
-        """Queue the transactions of one request.
+    def require_room(self, count: int, urgent: bool) -> None:
+        """See that so many transactions can be queued now.
 
         Raises:
             Unanswered: the queue is full, or the service has no route.
         """
         if self._route is None:
             raise Unanswered(503, f"service {self.service} is not ready", 1)
-        urgent = rows[0].call.urgent
         # Batch work may fill half of the queue: there is room for an authorisation whatever else waits.
         room = self._around.options.queue if urgent else self._around.options.queue // 2
-        if self.queued + len(rows) > room:
-            self.tallies.shed += len(rows)
+        if self.queued + count > room:
+            self.tallies.shed += count
             raise Unanswered(429, "too many transactions are waiting", 1)
+
+    def submit(self, rows: Sequence[Row]) -> None:
+        """Queue the transactions of one request.
+
+        Raises:
+            Unanswered: as `require_room`.
+        """
+        urgent = rows[0].call.urgent
+        self.require_room(len(rows), urgent)
         (self._urgent if urgent else self._batch).extend(rows)
         if not self._running:
             self._running = True

@@ -30,11 +30,12 @@ class Row(msgspec.Struct):
         call: the request it belongs to, and `place` in it.
         inputs: tokenised inputs, as the record keeps them; empty beside a given vector.
         entities: tokens in the feature set's order, as bytes.
-        claim: `<service>:<transaction id>`.
+        claim: `<the service that was called>:<transaction id>`.
         received_ns: wall clock; edge_ns: edge clock.
         vector: float32 little-endian bytes when the caller gave them; `key` then keeps it with its arm.
         pinned: the version that the caller named, which answers it whatever the split says.
         resumed: an earlier attempt had recorded its velocities.
+        asked: the service that was called, when its routing gave the row to another one.
     """
 
     call: Call
@@ -52,6 +53,7 @@ class Row(msgspec.Struct):
     key: str = ""
     pinned: str = ""
     resumed: bool = False
+    asked: str = ""
 
 
 class Made(msgspec.Struct):
@@ -274,6 +276,7 @@ class Tick:
             model_ns=answer.model_ns,
             batch=answer.batch,
             trace_id=row.trace_id,
+            asked=row.asked,
         )
         reply = b"" if row.vector is not None else _reply(made, bool(answer.flags & record.FALLBACK))
         return Made(row, made, reply, where[0], where[1], result is not None, where[2])
@@ -305,7 +308,16 @@ class Tick:
 
 def _reply(made: DecisionRecord, degraded: bool) -> bytes:
     return v1.encode(
-        v1.Prediction(made.transaction_id, made.decision_id, made.score, made.decision, [], made.version, degraded)
+        v1.Prediction(
+            made.transaction_id,
+            made.decision_id,
+            made.score,
+            made.decision,
+            [],
+            made.version,
+            degraded,
+            made.service if made.asked else msgspec.UNSET,
+        )
     )
 
 

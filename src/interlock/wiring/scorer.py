@@ -15,6 +15,9 @@ from interlock.decision.segment import SegmentOptions, SegmentWriter
 from interlock.features.definition import FRAUD, FeatureSet
 from interlock.features.online import OnlineStore
 from interlock.privacy.token import Tokeniser
+from interlock.serving.catalogue import Catalogue
+from interlock.serving.ondemand import OnDemand, Order
+from interlock.serving.pipeline import Surroundings
 from interlock.serving.repository import Repository
 from interlock.settings import Settings, read_endpoints
 from interlock.trust import admission
@@ -28,6 +31,13 @@ def repository(settings: Settings, clock: Clock) -> Repository:
     """Where this process's models live; admissions are judged under the home's trust root."""
     places = settings.places
     return Repository(places.bundles, places.admissions, partial(_verify, settings), OnnxRuntime.from_bytes, clock)
+
+
+def on_demand(settings: Settings, around: Surroundings, order: Order) -> OnDemand:
+    """This worker's versions that nothing routes to; `order` has one loaded in every worker."""
+    places = settings.places
+    catalogue = Catalogue(places.bundles, places.admissions, around.clock)
+    return OnDemand(repository(settings, around.clock), catalogue, around, order)
 
 
 def _verify(settings: Settings, data: bytes, service: str, bundle: str, folder: str) -> admission.Admission:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,6 +75,7 @@ def propose(
     from interlock.apps.control.client import ControlClient
     from interlock.apps.control.wishes import services_root
     from interlock.base.errors import UsageError
+    from interlock.rollout.manifest import parse_release
     from interlock.rollout.propose import manifests, models
 
     current = settings.load()
@@ -82,11 +84,16 @@ def propose(
         if (service, version) not in known:
             names = ", ".join(f"{s} {v}" for s, v in known) or "none"
             raise UsageError(f"{service} {version} is not registered", f"train it first; registered: {names}")
-        files = manifests(known[service, version], policy.read_text(encoding="utf-8") if policy else None)
+        text = policy.read_text(encoding="utf-8") if policy else None
+        manifests(known[service, version], text)  # a wrong policy is refused before there is a branch
         work = Workspace(repo, _parsed(author))
         branch = f"release/{service}-{version}"
         work.start_branch(branch, current.rollout.branch)
         root = f"{services_root(current.rollout.environment)}/{service}"
+        # A new version takes over which segments other services decide: dropping that would change who decides.
+        before = repo / root / "release.yaml"
+        routing = parse_release(before.read_text(encoding="utf-8"), str(before)).routing if before.exists() else None
+        files = manifests(known[service, version], text, routing=routing)
         commit = work.commit({f"{root}/{name}": data for name, data in files.items()}, f"Release {service} {version}")
         pushed = work.push(branch)
         _, folder = _folder(repo / root)
@@ -106,7 +113,7 @@ def check(
     from interlock.apps.control import founding
     from interlock.apps.control.wishes import services_root
     from interlock.base.errors import InterlockError, UsageError
-    from interlock.rollout.manifest import parse
+    from interlock.rollout.manifest import Release, parse, refuse_second_hops
 
     environment = settings.load().rollout.environment
     root = repo / services_root(environment)
@@ -117,10 +124,16 @@ def check(
         founding.check((repo / "people.json").read_bytes(), (repo / "policy" / "tiers.yaml").read_bytes())
     except FileNotFoundError as error:
         raise UsageError("people.json or policy/tiers.yaml is missing", "run `interlock release init`") from error
-    for folder in sorted(path for path in root.iterdir() if path.is_dir()):
+    releases: dict[str, Release | None] = {}
+    folders = sorted(path for path in root.iterdir() if path.is_dir())
+    for folder in folders:
+        with contextlib.suppress(InterlockError):
+            releases[folder.name] = parse(_folder(folder)[0], folder.name).release
+    for folder in folders:
         files, digest = _folder(folder)
         try:
             manifests = parse(files, folder.name)
+            refuse_second_hops(manifests.release, {k: v for k, v in releases.items() if k != folder.name})
             found.append({"service": folder.name, "version": manifests.release.version, "folder": digest, "ok": True})
         except InterlockError as error:
             found.append({"service": folder.name, "folder": digest, "ok": False, "error": str(error)})

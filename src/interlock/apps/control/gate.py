@@ -14,14 +14,14 @@ from pathlib import PurePosixPath
 
 from interlock.apps.control.sequencer import Sequencer
 from interlock.apps.control.subject import governed, subject
-from interlock.apps.control.wishes import FREEZE, Wish
+from interlock.apps.control.wishes import FREEZE, Wish, read
 from interlock.base.canonical import digest_hex
 from interlock.base.clock import Clock
 from interlock.base.errors import RefusedError, UsageError
 from interlock.base.files import write_atomic
 from interlock.registry import bundle as bundles
 from interlock.rollout import freeze
-from interlock.rollout.manifest import Manifests
+from interlock.rollout.manifest import Manifests, Release, parse, refuse_second_hops
 from interlock.rollout.ports import Source
 from interlock.rollout.values import Target
 from interlock.settings import Settings
@@ -53,7 +53,8 @@ class AdmissionGate:
     def check(self, wish: Wish, manifests: Manifests, champion: Target | None) -> Target:
         """The admitted target; raises why not."""
         release = manifests.release
-        target = Target(release.version, release.bundle, wish.folder, wish.commit)
+        target = Target(release.version, release.bundle, wish.folder, wish.commit, release.routing)
+        self._one_hop(wish, release)
         files = governed(wish)
         self._accepted(files)
         if FREEZE in wish.governed:
@@ -82,6 +83,14 @@ class AdmissionGate:
         if self._source is None:
             raise UsageError("no release repository is followed", "set rollout.repository")
         return self._source.authors(wish.commit, wish.path, champion.commit if champion else None)
+
+    def _one_hop(self, wish: Wish, release: Release) -> None:
+        """Routing against the other services of the same commit; who routes to nobody need not read them."""
+        if release.routing is not None and self._source is not None:
+            others = read(self._source, wish.commit, self._environment)
+            refuse_second_hops(
+                release, {name: _release(other) for name, other in others.items() if name != wish.service}
+            )
 
     def _compatible(self, bundle: str, champion: Target | None) -> None:
         """Callers must not notice the change of version but by its answers."""
@@ -153,6 +162,14 @@ def statements(wish: Wish) -> list[Signed]:
         if path.suffix == ".json" and signature is not None and _is_json(data):
             found.append(Signed(path.stem, data, signature.decode("ascii", "replace")))
     return found
+
+
+def _release(wish: Wish) -> Release | None:
+    """Another service's release, as far as it can be read: what is wrong with it is its own affair."""
+    try:
+        return parse(wish.files, wish.service).release
+    except UsageError:
+        return None
 
 
 def _is_json(data: bytes) -> bool:

@@ -180,7 +180,7 @@ class Explaining:
     def _decision(self, service: str, decision_id: str) -> Found:
         found = Archive(self.segments).find(decision_id, everywhere=False)
         # A decision of another service is none of this caller's business: not even that it exists.
-        if found is None or found.record.service != service:
+        if found is None or service not in (found.record.service, found.record.asked):
             raise UsageError("no such decision of this service", "take the decision_id of a reply")
         return found
 

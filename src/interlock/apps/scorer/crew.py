@@ -23,7 +23,19 @@ from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import InterlockError, RefusedError, UnreachableError
 from interlock.decision.admin import Frames, error_of
 from interlock.serving import fleet
-from interlock.serving.messages import Answer, AskMetrics, HandOver, MetricsText, Order, Report, Serve, frame, words
+from interlock.serving.messages import (
+    Answer,
+    AskMetrics,
+    AskVersion,
+    HandOver,
+    MetricsText,
+    Order,
+    Report,
+    Serve,
+    Word,
+    frame,
+    words,
+)
 from interlock.serving.options import ServingOptions
 
 _log = logging.getLogger(__name__)
@@ -68,6 +80,7 @@ class Crew:
         page: the metrics page.
 
     Attributes:
+        settle_version: carries out what a worker asks for about an admitted version.
         changes: held while a worker is made ready, so that a change that waits for the serving
             workers can miss none: a worker is ready before the change, or is prepared after it.
     """
@@ -83,6 +96,7 @@ class Crew:
     ) -> None:
         self.members: dict[str, Member] = {}
         self.changes = asyncio.Lock()
+        self.settle_version: Callable[[Member, AskVersion], Awaitable[None]] = _nobody
         self._options = options
         self._clock = clock
         self._prepare = prepare
@@ -335,7 +349,7 @@ class Crew:
                 for body in frames.feed(data):
                     self._word(member, words.decode(body))
 
-    def _word(self, member: Member, word: Answer | Report | AskMetrics) -> None:
+    def _word(self, member: Member, word: Word) -> None:
         member.worker = fleet.heard(member.worker, self._clock.monotonic_ns())
         if isinstance(word, Answer):
             waiting = member.waiting.get(word.number)
@@ -343,6 +357,8 @@ class Crew:
                 waiting.set_result(word)
         elif isinstance(word, AskMetrics):
             member.writer.write(frame(MetricsText(word.number, self._page())))
+        elif isinstance(word, AskVersion):
+            self._go(self.settle_version(member, word))
         else:
             self._heard(member, word)
             member.report = word
@@ -356,6 +372,10 @@ class Crew:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+async def _nobody(member: Member, word: AskVersion) -> None:
+    """Nobody carries it out."""
 
 
 def _heir_of(member: Member) -> Member | None:

@@ -15,12 +15,16 @@ import numpy as np
 
 from interlock.apps.scorer.ports import Caller, Changed, Finished
 from interlock.base.clock import Clock, EdgeClock
+from interlock.base.errors import UsageError
 from interlock.base.ids import Ids, uuid7
 from interlock.decision.decide import Vectors
 from interlock.decision.record import DecisionRecord
+from interlock.decision.table import CHAMPION
 from interlock.features.definition import FeatureSet
 from interlock.privacy.token import Tokeniser
+from interlock.serving import segments
 from interlock.serving.call import Call, Unanswered
+from interlock.serving.ondemand import Held, OnDemand
 from interlock.serving.options import ServingOptions
 from interlock.serving.pipeline import Pipeline
 from interlock.serving.route import Side
@@ -34,6 +38,7 @@ class House(Protocol):
     """What the doors need of the worker behind them."""
 
     pipelines: dict[str, Pipeline]
+    ondemand: OnDemand | None
 
     def ready(self) -> bool:
         """Whether traffic should come."""
@@ -69,9 +74,12 @@ class Desk:
 
     def infer(self, request: oip.InferRequest, caller: Caller, done: Finished) -> None:
         """See the port."""
+        whole = oip.is_transactions(request)
+        if not whole and not self._is_routed(request.model, request.version):
+            self._on_demand(request, _Asked(request, caller, done))
+            return
         pipeline = self.pipeline(request.model)
         side = self._named(pipeline, request.version)
-        whole = oip.is_transactions(request)
         oip.check_outputs(request, whole)
         call = _Asked(request, caller, done)
         if whole:
@@ -79,6 +87,7 @@ class Desk:
             found = oip.transactions(request, self.features.currencies, self._options.max_instances)
             self.decide(pipeline, found, caller, call, request.version)
         else:
+            self._require_standing(request.model, request.version)
             self._score(pipeline, oip.vectors(request, side.features.names, self._options.max_instances), call)
 
     def services(self) -> list[str]:
@@ -87,14 +96,24 @@ class Desk:
 
     def versions(self, service: str) -> list[str]:
         """See the port."""
+        ondemand = self._house.ondemand
+        loaded = ondemand.versions(service) if ondemand is not None else []
+        if service not in self._house.pipelines and loaded:
+            return loaded
         route = self.pipeline(service).route
-        return [] if route is None else list(dict.fromkeys(side.arm.version for side in route.sides))
+        routed = [] if route is None else [side.arm.version for side in route.sides]
+        return list(dict.fromkeys([*routed, *loaded]))
 
     def describe(self, service: str, version: str) -> dict[str, Any]:
         """See the port."""
-        side = self._named(self.pipeline(service), version)
-        names = side.features.names
-        return oip.model_metadata(service, self.versions(service), names, len(names))
+        if self._is_routed(service, version):
+            side = self._named(self.pipeline(service), version)
+        else:
+            held = self._ondemand().find(service, version)
+            if held is None:
+                raise Unanswered(503, "the version is admitted and not loaded: load it, or send it tensors", 1)
+            side = held.side
+        return oip.model_metadata(service, self.versions(service), side.features.names, len(side.features.names))
 
     def ready(self) -> bool:
         """See the port."""
@@ -102,6 +121,8 @@ class Desk:
 
     def model_ready(self, service: str, version: str) -> bool:
         """See the port."""
+        if not self._is_routed(service, version):
+            return self._ondemand().find(service, version) is not None
         pipeline = self.pipeline(service)
         if pipeline.route is None or not pipeline.route.sides:
             return False
@@ -115,19 +136,78 @@ class Desk:
             for side in pipeline.route.sides if pipeline.route else ():
                 share = f"{side.arm.name}, {side.arm.share:.2%} of the entities"
                 found.append({"name": service, "version": side.arm.version, "state": "READY", "reason": share})
+        for each, state, reason in self._house.ondemand.admitted() if self._house.ondemand is not None else ():
+            if not self._is_routed(each.service, each.version):
+                if why := self._taken_back(each.service, each.version):
+                    state, reason = "UNAVAILABLE", why
+                found.append({"name": each.service, "version": each.version, "state": state, "reason": reason})
         return found
 
-    def repository_load(self, service: str, caller: Caller, done: Changed) -> None:
-        """See the port: what answers is loaded; what else may answer is decided by a release."""
-        self.pipeline(service)
-        if not self.model_ready(service, ""):
-            raise Unanswered(503, "nothing is released for this service", 1)
-        done(None)
+    def repository_load(self, service: str, caller: Caller, done: Changed, version: str = "") -> None:
+        """See the port: who decides transactions is decided by a release; what is admitted may be loaded besides."""
+        if self._is_routed(service, version):
+            if not self.model_ready(service, version):
+                raise Unanswered(503, "nothing is released for this service", 1)
+            done(None)
+            return
+        self._require_standing(service, version)
+        self._ondemand().load_everywhere(
+            service, version, lambda found: done(found if isinstance(found, Unanswered) else None)
+        )
 
-    def repository_unload(self, service: str, caller: Caller, done: Changed) -> None:
-        """See the port: a service that answers payments is not taken away by a request."""
-        self.pipeline(service)
-        raise Unanswered(403, "a service that answers is taken back by a release, not by a request", 0)
+    def repository_unload(self, service: str, caller: Caller, done: Changed, version: str = "") -> None:
+        """See the port: what answers payments is not taken away by a request."""
+        if self._is_routed(service, version):
+            self.pipeline(service)
+            raise Unanswered(403, "a version that answers is taken back by a release, not by a request", 0)
+        self._ondemand().drop_everywhere(service, version, done)
+
+    def _is_routed(self, service: str, version: str) -> bool:
+        """Whether a table is asked, and not what is loaded on demand; an unknown service is its affair."""
+        pipeline = self._house.pipelines.get(service)
+        if not version or self._house.ondemand is None:
+            return True
+        if pipeline is None or pipeline.route is None:
+            return False
+        return any(side.arm.version == version for side in pipeline.route.sides)
+
+    def _ondemand(self) -> OnDemand:
+        if self._house.ondemand is None:
+            raise Unanswered(404, "no such version answers now", 0)
+        return self._house.ondemand
+
+    def _taken_back(self, service: str, version: str) -> str:
+        """Why a retreat in force forbids a version; empty: it does not."""
+        pipeline = self._house.pipelines.get(service)
+        route = pipeline.route if pipeline is not None and pipeline.retreated else None
+        if route is None:
+            return ""
+        sure = {arm.version for arm in route.table.arms if arm.name == CHAMPION}
+        named = {arm.version for arm in (*route.table.arms, *route.table.shadows)}
+        return "taken back: a retreat is in force" if version in named - sure else ""
+
+    def _require_standing(self, service: str, version: str) -> None:
+        """Refuse what was taken back; raises Unanswered (403)."""
+        if version and (why := self._taken_back(service, version)):
+            raise Unanswered(403, why, 0)
+
+    def _on_demand(self, request: oip.InferRequest, call: _Asked) -> None:
+        """Score tensors with a version that nothing routes to, once it is loaded."""
+        self._require_standing(request.model, request.version)
+        oip.check_outputs(request, False)
+
+        def told(found: Held | Unanswered) -> None:
+            try:
+                if isinstance(found, Unanswered):
+                    raise found
+                names = found.side.features.names
+                self._score(found.pipeline, oip.vectors(request, names, self._options.max_instances), call)
+            except Unanswered as why:
+                call.fail(why)
+            except UsageError as error:
+                call.fail(Unanswered(400, str(error), 0))
+
+        self._ondemand().need(request.model, request.version, told)
 
     def _named(self, pipeline: Pipeline, version: str) -> Side:
         """The side that a version names: the first one, who is the champion, for any."""
@@ -233,7 +313,11 @@ class Desk:
                     pinned=pinned,
                 )
             )
-        pipeline.submit(rows)
+        route = pipeline.route
+        if route is None or route.table.segments is None or pinned:  # who names a version names its service too
+            pipeline.submit(rows)
+        else:
+            segments.submit(pipeline, route.table.segments, rows, self._house.pipelines)
 
 
 class _Asked(Call):

@@ -190,16 +190,17 @@ class Doors:
             exchange.answer(body)
 
     def _index(self, exchange: Exchange, caller: Caller) -> None:
-        only_ready = v2.asks_for_ready(content(exchange, self._options.max_body_bytes))
-        entries = [each for each in self._desk.repository_index() if caller.sees(each["name"])]
-        found = [each for each in entries if not only_ready or each["state"] == "READY"]
-        exchange.respond(200, v1.describe(found))
+        ready = v2.repository_ready(content(exchange, self._options.max_body_bytes))
+        found = [each for each in self._desk.repository_index() if caller.sees(each["name"])]
+        exchange.respond(200, v1.describe([each for each in found if not ready or each["state"] == "READY"]))
 
     def _load(self, exchange: Exchange, caller: Caller, service: str) -> None:
-        self._desk.repository_load(service, caller, partial(_changed, exchange))
+        version = v2.repository_version(content(exchange, self._options.max_body_bytes))
+        self._desk.repository_load(service, caller, partial(_changed, exchange), version)
 
     def _unload(self, exchange: Exchange, caller: Caller, service: str) -> None:
-        self._desk.repository_unload(service, caller, partial(_changed, exchange))
+        version = v2.repository_version(content(exchange, self._options.max_body_bytes))
+        self._desk.repository_unload(service, caller, partial(_changed, exchange), version)
 
     def _model_ready(self, exchange: Exchange, caller: Caller, service: str, version: str) -> None:
         if not self._desk.model_ready(service, version):
@@ -222,9 +223,10 @@ class Doors:
         exchange.respond(200, v1.describe({"name": service, "ready": self._desk.model_ready(service, "")}))
 
     def _document(self, exchange: Exchange, caller: Caller) -> None:
-        exchange.respond(
-            200, v1.describe(openapi.document(list(filter(caller.sees, self._desk.services())), self._options))
-        )
+        exchange.respond(200, v1.describe(openapi.document(self._seen(caller), self._options)))
+
+    def _seen(self, caller: Caller) -> list[str]:
+        return [service for service in self._desk.services() if caller.sees(service)]
 
     def _metrics(self, exchange: Exchange, caller: Caller) -> None:
         self._house.metrics(lambda text: exchange.respond(200, text.encode(), _TEXT))

@@ -195,12 +195,14 @@ class GrpcDoor:
     def _load(self, call: Call, message: Any, caller: Caller) -> None:
         name = wire.named(message)
         caller.may("repository.load", name, 1)
-        self._scoring.repository_load(name, caller, _changed(call, "RepositoryModelLoad", name, "isLoaded"))
+        done = _changed(call, "RepositoryModelLoad", name, "isLoaded")
+        self._scoring.repository_load(name, caller, done, wire.version_of(message))
 
     def _unload(self, call: Call, message: Any, caller: Caller) -> None:
         name = wire.named(message)
         caller.may("repository.unload", name, 1)
-        self._scoring.repository_unload(name, caller, _changed(call, "RepositoryModelUnload", name, "isUnloaded"))
+        done = _changed(call, "RepositoryModelUnload", name, "isUnloaded")
+        self._scoring.repository_unload(name, caller, done, wire.version_of(message))
 
     def _health(self, call: Call, message: Any, caller: Caller) -> None:
         if message.service not in _SERVICES:

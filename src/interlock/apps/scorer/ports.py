@@ -85,13 +85,13 @@ class Scoring(Protocol):
         ...
 
     def repository_index(self) -> Sequence[dict[str, str]]:
-        """What there is: name, version, state (`READY`, `UNAVAILABLE`), reason."""
+        """What there is: name, version, state (`READY`, `LOADING`, `UNAVAILABLE`), reason."""
         ...
 
-    def repository_load(self, service: str, caller: Caller, done: Changed) -> None:
-        """Make a service's admitted versions answer; role `operate`; raises Unanswered (403, 404)."""
+    def repository_load(self, service: str, caller: Caller, done: Changed, version: str = "") -> None:
+        """Make an admitted version answer tensors; empty: whatever serves; role `operate`; raises Unanswered."""
         ...
 
-    def repository_unload(self, service: str, caller: Caller, done: Changed) -> None:
-        """Make a service answer no more; role `operate`; raises Unanswered (403, 404)."""
+    def repository_unload(self, service: str, caller: Caller, done: Changed, version: str = "") -> None:
+        """Make a version that nothing routes to answer no more; role `operate`; raises Unanswered (403, 404)."""
         ...

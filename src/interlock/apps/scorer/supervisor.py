@@ -31,6 +31,7 @@ from interlock.apps.scorer.gate import begin_limits, prepare
 from interlock.apps.scorer.listening import doorways
 from interlock.apps.scorer.tally import Tally
 from interlock.apps.scorer.trial import COMMAND
+from interlock.apps.scorer.versions import Versions
 from interlock.base.clock import NS_PER_S, SystemClock
 from interlock.base.errors import InterlockError, RefusedError, UnreachableError
 from interlock.base.ids import SystemIds, uuid7
@@ -69,6 +70,8 @@ class Supervisor:
         self._checks = rows.repository(settings, self._clock)
         limits = Limits(self._options.trial_s, int(self._options.trial_s), self._options.trial_mb)
         self._trials = Trials(COMMAND, limits)
+        on_demand = Versions(self._crew, self._checks, self._trials, settings)
+        self._crew.settle_version = on_demand.settle
         self._ceiling = Ceiling(self._options)
         self._tally = Tally()
         self._denials = Denials()

@@ -11,39 +11,41 @@ nothing else.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import ctypes
 import gc
+import itertools
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 import uvloop
 
+from interlock.apps.scorer.birth import Inherited, born
 from interlock.apps.scorer.front import Front
 from interlock.base.clock import NS_PER_S, Clock, SystemClock
 from interlock.base.errors import InterlockError, RefusedError, UsageError
 from interlock.base.ids import SystemIds
-from interlock.decision.admin import Denial, Failed, Frames, failed
+from interlock.decision.admin import Denial, Failed, Frames, error_of, failed
 from interlock.decision.counts import WorkerCounts
 from interlock.features.definition import FeatureSet
 from interlock.privacy.redact import configure_logging
+from interlock.serving.catalogue import Admitted
 from interlock.serving.fence import Fence
 from interlock.serving.messages import (
     Answer,
     AskMetrics,
+    AskVersion,
+    DropVersion,
     HandOver,
     InstallTable,
     LoadModel,
+    LoadVersion,
     MetricsText,
     Order,
     Report,
@@ -51,9 +53,12 @@ from interlock.serving.messages import (
     Serve,
     Totals,
     UnloadModel,
+    VersionSettled,
+    Word,
     frame,
     orders,
 )
+from interlock.serving.ondemand import OnDemand, Ordered
 from interlock.serving.pipeline import TALLIES, Pipeline, Surroundings
 from interlock.serving.route import Route
 from interlock.settings import Settings, load
@@ -65,25 +70,6 @@ _LAST_WORDS_S = 1.0
 _LOADERS = 4
 """A load that hangs must not stand before the next."""
 _LOADER_NICE = 10
-
-
-@dataclass(frozen=True)
-class Inherited:
-    """The sockets a worker is born with; none of them blocks.
-
-    Attributes:
-        listener: shared with all workers.
-        control: the conversation with the supervisor.
-        grpc: likewise, of the gRPC door; None: there is none.
-        line: gives connections to whoever replaces this worker.
-        estate: takes those of the worker that this one replaces, if it replaces one.
-    """
-
-    listener: socket.socket
-    control: socket.socket
-    line: socket.socket
-    grpc: socket.socket | None = None
-    estate: socket.socket | None = None
 
 
 class Worker:
@@ -104,7 +90,10 @@ class Worker:
         self._features = rows.online_features()
         self._denials: list[Denial] = []
         self._front = Front(self, settings, self._features, (self._clock, self._edge), self._ids, self._denials.extend)
+        self.ondemand: OnDemand | None = None
         self._asked: dict[int, Callable[[str], None]] = {}
+        self._ordered: dict[int, Ordered] = {}
+        self._numbers = itertools.count(1)
         self._leave = asyncio.Event()
         self._has_heir = False
         self._orphaned = False
@@ -129,6 +118,7 @@ class Worker:
             self._settings.scoring,
             self._name.encode(),
         )
+        self.ondemand = rows.on_demand(self._settings, self._around, self._order_version)
         reader, self._writer = await asyncio.open_connection(sock=self._sockets.control)
         listening = asyncio.create_task(self._listen(reader))
         reporting = asyncio.create_task(self._report())
@@ -146,6 +136,7 @@ class Worker:
             async with asyncio.timeout(self._settings.scoring.hang_s):
                 for pipeline in self.pipelines.values():
                     await pipeline.idle()
+                await self.ondemand.idle()
         self._recorder.close()
         reporting.cancel()
         listening.cancel()
@@ -178,6 +169,8 @@ class Worker:
                     order = orders.decode(body)
                     if isinstance(order, LoadModel):
                         self._spawn(self._load(order))
+                    elif isinstance(order, LoadVersion):
+                        self._spawn(self._load_version(order))
                     else:
                         self._obey(order)
         finally:
@@ -185,44 +178,48 @@ class Worker:
             self._leave.set()
 
     async def _load(self, order: LoadModel) -> None:
+        await self._answered(order.number, self._load_model(order))
+
+    async def _load_model(self, order: LoadModel) -> None:
+        async with asyncio.timeout(self._settings.scoring.load_s):
+            model = await asyncio.get_running_loop().run_in_executor(
+                self._loaders, self._models.load, order.service, order.bundle, order.folder
+            )
+        if FeatureSet.from_json(model.manifest["feature_set"]).set_hash != self._features.set_hash:
+            self._models.release(order.bundle)
+            raise RefusedError(
+                "the model reads velocities that this scorer's store does not keep",
+                "train it on the feature set of the store, or run a scorer for it",
+            )
+
+    async def _load_version(self, order: LoadVersion) -> None:
+        if self.ondemand is not None:
+            await self._answered(order.number, self.ondemand.load(order.admitted))
+
+    async def _answered(self, number: int, loading: Coroutine[Any, Any, None]) -> None:
         try:
-            async with asyncio.timeout(self._settings.scoring.load_s):
-                model = await asyncio.get_running_loop().run_in_executor(
-                    self._loaders, self._models.load, order.service, order.bundle, order.folder
-                )
-            if FeatureSet.from_json(model.manifest["feature_set"]).set_hash != self._features.set_hash:
-                self._models.release(order.bundle)
-                raise RefusedError(
-                    "the model reads velocities that this scorer's store does not keep",
-                    "train it on the feature set of the store, or run a scorer for it",
-                )
+            await loading
         except InterlockError as error:
-            self._send(Answer(order.number, failed(error)))
+            self._send(Answer(number, failed(error)))
         except Exception as error:  # whatever the runtime raises is a refusal of this bundle
             _log.exception("a bundle could not be loaded")
             why = f"the bundle could not be loaded ({type(error).__name__})"
-            self._send(Answer(order.number, Failed("refused", why, "read run/scorer.log")))
+            self._send(Answer(number, Failed("refused", why, "read run/scorer.log")))
         else:
-            self._send(Answer(order.number))
+            self._send(Answer(number))
+
+    def _order_version(self, admitted: Admitted, ordered: Ordered, drop: bool) -> None:
+        """Ask the supervisor for a version, or to have it dropped, in all workers."""
+        number = next(self._numbers)
+        self._ordered[number] = ordered
+        self._send(AskVersion(number, admitted, drop))
 
     def _obey(self, order: Order) -> None:
         try:
-            if isinstance(order, InstallTable):
-                self._install(order)
-            elif isinstance(order, UnloadModel):
-                self._models.release(order.bundle)
-            elif isinstance(order, Roll):
-                self._recorder.roll()
-            elif isinstance(order, MetricsText):
-                give = self._asked.pop(order.number, None)
-                if give is not None:
-                    give(order.text)
+            if isinstance(order, MetricsText | VersionSettled):
+                self._told(order)
                 return
-            elif isinstance(order, Serve):
-                self._spawn(self._serve())
-            elif isinstance(order, HandOver):
-                self._has_heir = True
-                self._leave.set()
+            _ORDERS[type(order)](self, order)
             self._send(Answer(order.number))
         except InterlockError as error:
             self._send(Answer(order.number, failed(error)))
@@ -230,6 +227,30 @@ class Worker:
             _log.exception("an order could not be carried out")
             why = f"the worker failed ({type(error).__name__})"
             self._send(Answer(order.number, Failed("unreachable", why, "read run/scorer.log, then try again")))
+
+    def _told(self, answer: MetricsText | VersionSettled) -> None:
+        if isinstance(answer, MetricsText):
+            if (give := self._asked.pop(answer.number, None)) is not None:
+                give(answer.text)
+        elif (ordered := self._ordered.pop(answer.number, None)) is not None:
+            ordered(None if answer.failure is None else error_of(answer.failure))
+
+    def _unload(self, order: UnloadModel) -> None:
+        self._models.release(order.bundle)
+
+    def _drop_version(self, order: DropVersion) -> None:
+        if self.ondemand is not None:
+            self.ondemand.drop(order.admitted.service, order.admitted.version)
+
+    def _roll(self, order: Roll) -> None:
+        self._recorder.roll()
+
+    def _begin(self, order: Serve) -> None:
+        self._spawn(self._serve())
+
+    def _hand_over(self, order: HandOver) -> None:
+        self._has_heir = True
+        self._leave.set()
 
     async def _serve(self) -> None:
         await self._front.serve(self._sockets.listener, self._sockets.grpc, self._sockets.estate)
@@ -270,26 +291,33 @@ class Worker:
                 since = route.hung_since()
                 hung |= bool(since) and now - since > self._settings.scoring.hang_s * NS_PER_S
         every = self.pipelines.values()
+        tallies = [each.tallies for each in every]
+        apart = 0
+        if self.ondemand is not None:
+            tallies.append(self.ondemand.tallies)
+            apart = self.ondemand.queued
+            since = self.ondemand.hung_since()
+            hung |= bool(since) and now - since > self._settings.scoring.hang_s * NS_PER_S
         denials, self._denials[:] = self._denials[:], []
         totals = Totals(
             self._front.responses,
             self._front.latency,
             self._front.latency_sum,
             denied=self._front.denials,
-            **{name: sum(getattr(each.tallies, name) for each in every) for name in TALLIES},
+            **{name: sum(getattr(each, name) for each in tallies) for name in TALLIES},
         )
         return Report(
             WorkerCounts(self._name, self._name, arms, shadows),
             {name: pipeline.oldest() for name, pipeline in self.pipelines.items()},
             totals,
-            sum(each.queued for each in every),
+            sum(each.queued for each in every) + apart,
             self._front.connections,
             hung,
             any(each.degraded for each in every),
             denials,
         )
 
-    def _send(self, word: Answer | Report | AskMetrics) -> None:
+    def _send(self, word: Word) -> None:
         if self._writer is not None and not self._writer.is_closing():
             self._writer.write(frame(word))
 
@@ -299,24 +327,21 @@ class Worker:
         task.add_done_callback(self._tasks.discard)
 
 
+_ORDERS: Mapping[type, Callable[[Worker, Any], None]] = {
+    InstallTable: Worker._install,
+    UnloadModel: Worker._unload,
+    DropVersion: Worker._drop_version,
+    Roll: Worker._roll,
+    Serve: Worker._begin,
+    HandOver: Worker._hand_over,
+}
+"""What is carried out at once; loading takes its time, and answers are no orders."""
+
+
 def main() -> None:
     """The worker's process."""
-    parser = argparse.ArgumentParser(prog="interlock.apps.scorer.worker")
-    for name in ("listener", "control", "line", "fence", "parent"):
-        parser.add_argument(f"--{name}", type=int, required=True)
-    parser.add_argument("--grpc", type=int)
-    parser.add_argument("--estate", type=int)
-    parser.add_argument("--name", required=True)
-    given = parser.parse_args()
-    if sys.platform == "linux":
-        # A supervisor that was killed cannot close our control socket in time for a stuck loop to notice.
-        ctypes.CDLL(None).prctl(1, int(signal.SIGTERM), 0, 0, 0)
-        if os.getppid() != given.parent:
-            raise SystemExit(0)
-    configure_logging(f"worker {given.name}")
-    perhaps = [None if each is None else _socket(each) for each in (given.grpc, given.estate)]
-    sockets = Inherited(_socket(given.listener), _socket(given.control), _socket(given.line), *perhaps)
-
+    name, sockets, fence = born()
+    configure_logging(f"worker {name}")
     # The arms' threads take the interpreter back from a busy loop within this time (Python's default is 5 ms).
     sys.setswitchinterval(0.001)
     # What is loaded by now stays: the collector need not look at it again, nor at every few hundred requests.
@@ -324,7 +349,7 @@ def main() -> None:
     gc.set_threshold(20_000, 20, 50)
 
     async def work() -> None:
-        await Worker(load(), given.name, sockets, given.fence).run()
+        await Worker(load(), name, sockets, fence).run()
 
     uvloop.run(work())
     # A model call that hangs must not be torn down while it runs: everything is closed, so just end.
@@ -336,12 +361,6 @@ def _stand_back() -> None:
     """The thread that loads a model yields to those that answer, here and in the other processes."""
     if sys.platform == "linux":  # elsewhere a thread has no niceness of its own
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADER_NICE)
-
-
-def _socket(descriptor: int) -> socket.socket:
-    made = socket.socket(fileno=descriptor)
-    made.setblocking(False)
-    return made
 
 
 if __name__ == "__main__":

@@ -44,6 +44,7 @@ def show(decision: str, archive: Archive, names: Sequence[str] = ()) -> dict[str
     return {
         "decision_id": one.decision_id,
         "service": one.service,
+        "asked": one.called,
         "transaction_id": one.transaction_id,
         "attempt": one.attempt,
         "decision": one.decision,

@@ -178,6 +178,21 @@ def named(message: Any) -> str:
     return name
 
 
+def version_of(message: Any) -> str:
+    """The version that a RepositoryModelLoad or Unload request names; empty: none in particular.
+
+    Raises:
+        UsageError: it is no text, or too long.
+    """
+    if "version" not in message.parameters:
+        return ""
+    given = message.parameters["version"]
+    version: str = given.string_param
+    if given.WhichOneof("parameter_choice") != "string_param" or not 1 <= len(version) <= 64:
+        raise UsageError("the parameter version is no name of a version", "send it as string_param")
+    return version
+
+
 def framed(message: bytes) -> bytes:
     """A message with its prefix, uncompressed."""
     return b"\0" + len(message).to_bytes(4, "big") + message

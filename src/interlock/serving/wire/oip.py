@@ -51,6 +51,9 @@ DECIDED: Mapping[str, str] = {
 }
 """Outputs for transactions; a score that does not exist is NaN (null in JSON), reasons are a JSON list."""
 
+ON_REQUEST: Mapping[str, str] = {"service": "BYTES"}
+"""Outputs for transactions that come only when they are named: which service decided, the model or another one."""
+
 SCORED: Mapping[str, str] = {"score": "FP32", "decision": "BYTES"}
 """Outputs for vectors."""
 
@@ -121,6 +124,7 @@ _FIELDS: Mapping[str, Callable[[v1.Prediction], Any]] = {
     "degraded": lambda each: each.degraded,
     "reasons": lambda each: msgspec.json.encode(each.reasons),
 }
+_DECIDING = {**DECIDED, **ON_REQUEST}
 
 
 def is_transactions(request: InferRequest) -> bool:
@@ -212,7 +216,7 @@ def predictions(request: InferRequest, version: str, replies: Sequence[bytes]) -
     check_outputs(request, True)
     found = [_prediction(each) for each in replies]
     wanted = [each.name for each in request.outputs] or list(DECIDED)
-    outputs = tuple(_tensor(name, DECIDED[name], [_FIELDS[name](each) for each in found]) for name in wanted)
+    outputs = tuple(_tensor(name, _DECIDING[name], [_value(name, each, request) for each in found]) for name in wanted)
     return InferResponse(request.model, version, request.id, {}, outputs)
 
 
@@ -243,7 +247,7 @@ def check_outputs(request: InferRequest, transactions: bool) -> None:
     """
     if not request.outputs:
         return
-    known = DECIDED if transactions else SCORED
+    known = _DECIDING if transactions else SCORED
     names = [each.name for each in request.outputs]
     if any(each not in known for each in names) or len(set(names)) != len(names):
         raise UsageError("a requested output is unknown or named twice", f"there are {', '.join(known)}")
@@ -274,8 +278,13 @@ def model_metadata(name: str, versions: Sequence[str], names: Sequence[str], wid
             "transactions.inputs": ",".join(f"{each}:{'INT64' if each == 'amount' else 'BYTES'}" for each in _COLUMNS),
             "transactions.optional": ",".join(each for each in _COLUMNS if each in _OPTIONAL),
             "transactions.outputs": ",".join(f"{each}:{kind}" for each, kind in DECIDED.items()),
+            "transactions.outputs.on_request": ",".join(f"{each}:{kind}" for each, kind in ON_REQUEST.items()),
         },
     }
+
+
+def _value(name: str, each: v1.Prediction, request: InferRequest) -> Any:
+    return (each.service or request.model).encode() if name == "service" else _FIELDS[name](each)
 
 
 @lru_cache(64)  # callers send the same columns over and over; what is refused is not kept

@@ -182,7 +182,7 @@ def _parameters(services: Sequence[str]) -> Json:
             "name": "version",
             "in": "path",
             "required": True,
-            "description": "Semantic version of a model that answers now.",
+            "description": "Semantic version: one that answers now, or (for tensors) any that is admitted.",
             "schema": {"type": "string", "minLength": 1, "maxLength": 64},
         },
         "header": {
@@ -226,6 +226,7 @@ def _schemas(options: ServingOptions) -> Json:  # long: the table
         }
     instances = _list(_ref("Transaction"), minItems=1, maxItems=options.max_instances)
     decisions = _list(_portable(msgspec.json.schema(Uuid)), minItems=1, maxItems=options.max_instances)
+    version = {"type": "string", "minLength": 1, "maxLength": 64}
     described = _list(_object({"name": _STRING, "datatype": _STRING, "shape": _list({"type": "integer"})}))
     return schemas | {
         "TensorData": _list({"anyOf": [_BOOL, {"type": "number"}, _STRING, {"type": "null"}, _ref("TensorData")]}),
@@ -253,7 +254,7 @@ def _schemas(options: ServingOptions) -> Json:  # long: the table
         ),
         "IndexRequest": _object({}, {"ready": _BOOL}),
         "Index": _list(_object({"name": _STRING, "version": _STRING, "state": _STRING, "reason": _STRING})),
-        "LoadRequest": _object({}, {"parameters": {"type": "object"}}),
+        "LoadRequest": _object({}, {"parameters": _object({}, {"version": version})}),
         "Done": {"type": "object"},
         "Alive": _object({"status": {"const": "alive"}}),
         "Live": _object({"live": _BOOL}),

@@ -73,7 +73,10 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class Prediction(msgspec.Struct, frozen=True):
-    """One answer, in the order of the instances."""
+    """One answer, in the order of the instances.
+
+    `service` is there only when another service decided than was asked, by its routing (ADR 0013).
+    """
 
     transaction_id: str
     decision_id: str
@@ -82,6 +85,7 @@ class Prediction(msgspec.Struct, frozen=True):
     reasons: list[str]
     model_version: str
     degraded: bool
+    service: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _decode: Callable[[bytes], _Request] = msgspec.json.Decoder(_Request).decode

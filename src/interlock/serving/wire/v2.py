@@ -16,7 +16,7 @@ import re
 import struct
 from collections.abc import Callable, Sequence
 from itertools import chain
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -64,10 +64,22 @@ class InferenceRequest(msgspec.Struct, forbid_unknown_fields=True):
     outputs: Annotated[list[RequestOutput], msgspec.Meta(max_length=tensors.MAX_OUTPUTS)] | None = None
 
 
-class IndexRequest(msgspec.Struct):
-    """The body of a question for the repository's index."""
+class RepositoryIndexRequest(msgspec.Struct, frozen=True):
+    """The body of an index request; with `ready`, only what answers now is listed."""
 
     ready: bool = False
+
+
+class RepositoryParameters(msgspec.Struct, frozen=True):
+    """Of a load or unload request: `version` names one that is admitted; what else a client sends decides nothing."""
+
+    version: Annotated[str, msgspec.Meta(min_length=1, max_length=64)] | msgspec.UnsetType = msgspec.UNSET
+
+
+class RepositoryModelRequest(msgspec.Struct, frozen=True):
+    """The body of a load or unload request."""
+
+    parameters: RepositoryParameters = RepositoryParameters()
 
 
 class ResponseOutput(msgspec.Struct, omit_defaults=True):
@@ -91,8 +103,11 @@ class InferenceResponse(msgspec.Struct, omit_defaults=True):
 
 
 _decode: Callable[[bytes | memoryview], InferenceRequest] = msgspec.json.Decoder(InferenceRequest).decode
+_decode_index: Callable[[bytes], RepositoryIndexRequest] = msgspec.json.Decoder(RepositoryIndexRequest).decode
+_decode_model: Callable[[bytes], RepositoryModelRequest] = msgspec.json.Decoder(RepositoryModelRequest).decode
 _encode = msgspec.json.Encoder().encode
 _REMEDY = "the OpenAPI page has the fields of an inference request"
+_Asked = TypeVar("_Asked")
 _BINARY_SIZE = "binary_data_size"
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 """What the official client sends as id: the scan for card numbers never finds one, and costs more."""
@@ -186,18 +201,22 @@ def encode(response: InferResponse, request: InferRequest) -> tuple[bytes, int |
     return (b"".join([head, *raws]), len(head)) if raws else (head, None)
 
 
-def asks_for_ready(body: bytes) -> bool:
-    """Whether a question for the index wants only what answers now; an empty body wants everything.
+def repository_ready(body: bytes) -> bool:
+    """Whether an index request wants only what answers now; an empty body does not.
 
     Raises:
-        UsageError: the body is no JSON object, or its `ready` is no boolean.
+        UsageError: the body is not JSON, or not of its form.
     """
-    if not body.strip():
-        return False
-    try:
-        return msgspec.json.decode(body, type=IndexRequest).ready
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise UsageError("the body is no question for the index", 'send {}, {"ready": true} or nothing') from None
+    return _repository(body, _decode_index).ready
+
+
+def repository_version(body: bytes) -> str:
+    """The version in a load or unload request; empty: none in particular.
+
+    Raises:
+        UsageError: the body is not JSON, or not of its form.
+    """
+    return _repository(body, _decode_model).parameters.version or ""
 
 
 def server_metadata(version: str) -> bytes:
@@ -228,6 +247,13 @@ def models(names: Sequence[str]) -> bytes:
 
 error = v1.error
 """The protocol's error object is V1's."""
+
+
+def _repository(body: bytes, decode: Callable[[bytes], _Asked]) -> _Asked:
+    try:
+        return decode(body or b"{}")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise v1.malformed(error, 'send {}, {"ready": true} or {"parameters": {"version": "1.0.0"}}') from None
 
 
 def _raw(body: bytes, model: str, version: str) -> InferRequest:
