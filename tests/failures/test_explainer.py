@@ -320,7 +320,7 @@ def test_a_question_that_does_not_end_ends_the_process_and_not_its_caller(explai
     assert "does not end" in (explainer.home / "explain.log").read_text()
 
 
-def test_it_answers_the_present_question_before_it_ends(explainer: Explainer) -> None:
+def test_it_answers_what_was_asked_before_it_ends(explainer: Explainer) -> None:
     process = explainer.start(queue=1)
     assert not busy(explainer)  # answered: what is loaded ahead of the first question is there
 

@@ -2,7 +2,7 @@
 
 MUSTs: one such process per home (a lock beside the socket says so); one question is worked on at
 a time, on a thread, so that the loop always answers; beyond `queue` questions the next is refused
-at once; a question whose client has gone is not begun. SIGTERM ends it after the present question.
+at once; a question whose client has gone is not begun. SIGTERM: what was asked is still answered.
 A question that takes longer than `hang_s` ends the process: native code cannot be interrupted, and
 whoever started the process starts it again.
 """
@@ -30,7 +30,7 @@ Answer = Callable[[Explain], bytes]
 
 _log = logging.getLogger(__name__)
 _ASK_S = 5.0
-_LAST_WORD_S = 5.0
+_DRAIN_S = 10.0
 _PIECE = 1 << 14
 
 
@@ -92,15 +92,12 @@ class Door:
         self._talks: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Give waiting questions up, answer the present one, and end every conversation."""
-        if self.under_way:
-            await asyncio.to_thread(self._thread.shutdown, cancel_futures=True)
-        else:
-            self._thread.shutdown(wait=False, cancel_futures=True)
+        """Answer what was asked, for as long as one may wait for that; then end every conversation."""
         if self._talks:
-            _, silent = await asyncio.wait(self._talks, timeout=_LAST_WORD_S)
+            _, silent = await asyncio.wait(self._talks, timeout=_DRAIN_S)
             for task in silent:
                 task.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its question to its end."""
