@@ -1,6 +1,6 @@
 """`make bench-serving`: every contestant in one run, then the open loop through a rollout.
 
-    python -m bench.serving [--uv UV] [--only NAME,…] [--no-open-loop] [--quick] [--out FOLDER]
+    python -m bench.serving [--uv UV] [--only NAME,…] [--[no-]open-loop] [--quick] [--out FOLDER]
 
 Result: serving.json, serving.md and serving.svg in bench/results (with `--only` or `--quick`: nowhere,
 unless `--out` says so). A contestant that fails gets a row with its error, the others still run, and
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -124,20 +124,20 @@ def attempt(contestant: Contestant, home: Home, phases: tuple[float, float]) -> 
         return {**nothing, "error": f"{type(error).__name__}: {error}", "settings": contestant.settings}
 
 
-def run(wanted: list[str], quick: bool, open_loop: bool) -> dict[str, Any]:
-    """All that was asked for, in one home."""
+def run(wanted: list[str], quick: bool, lengths: Lengths | None) -> dict[str, Any]:
+    """All that was asked for, in one home; no open loop without its lengths."""
     rows: dict[str, Any] = {}
     loop: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="interlock-bench-") as folder:
         home = Home(Path(folder))
         try:
-            home.prepare(open_loop or any(each.knows for each in ALL if each.name in wanted))
+            home.prepare(bool(lengths) or any(each.knows for each in ALL if each.name in wanted))
             for contestant in ALL:
                 if contestant.name in wanted:
                     found = rows[contestant.name] = attempt(contestant, home, PHASES[quick])
                     print(contestant.name, json.dumps({k: v for k, v in found.items() if k != "settings"}), flush=True)
-            if open_loop:
-                loop = openloop.best_of(home, generate, LENGTHS[quick], run_name)
+            if lengths:
+                loop = openloop.best_of(home, generate, lengths, run_name)
         finally:
             home.stop()
     return {"contestants": rows, "open_loop": loop}
@@ -169,6 +169,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="contestants, by name, separated by commas; no open loop")
     parser.add_argument("--open-loop", action=argparse.BooleanOptionalAction, default=None)
     parser.add_argument("--quick", action="store_true", help="two-second phases: figures mean little")
+    parser.add_argument("--start-rate", type=float, default=openloop.START_RATE, help="of the open loop's search")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     names = [each.name for each in ALL]
@@ -187,7 +188,8 @@ def main() -> None:
     given, began = arguments(), time.monotonic()
     about = report.machine()
     environments = peers.install(given.uv) if given.uv else {}
-    found = run(given.wanted, given.quick, given.open_loop)
+    lengths = replace(LENGTHS[given.quick], start_rate=given.start_rate) if given.open_loop else None
+    found = run(given.wanted, given.quick, lengths)
     result = {"machine": about, **document(found, given.quick, environments, began)}
     print(report.table(result))
     if given.out:

@@ -18,7 +18,7 @@ from bench.serving.peers import ROOT
 
 from interlock.base.guard import guarded
 
-START_S = 90.0
+START_S = 150.0
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,7 @@ def feast(runtime: str) -> Start:
 
 _PREDICT = "/v1/models/fraud:predict"
 _INFER = "/v2/models/fraud/infer"
+_PEER = "; OMP_NUM_THREADS=1"
 _OURS = "interlock serve, scoring.workers=1, store.budget_ms=30, all else default; Valkey on its unix socket"
 
 ALL = (
@@ -216,7 +217,7 @@ ALL = (
         "transactions",
         _PREDICT,
         "KServe SDK ModelServer, workers=1, its defaults; look-up by Feast SDK (one feature service, four views, "
-        "redis-py on the same Valkey's unix socket) and XGBoost inplace_predict in one process, V1 JSON",
+        "redis-py on the same Valkey's unix socket) and XGBoost inplace_predict in one process, V1 JSON" + _PEER,
         '"score"',
         "history",
     ),
@@ -225,7 +226,7 @@ ALL = (
         feast("onnx"),
         "transactions",
         _PREDICT,
-        "as kserve-feast, the model in ONNX Runtime",
+        "as kserve-feast, the model in ONNX Runtime" + _PEER,
         '"score"',
         "history",
     ),
@@ -234,7 +235,7 @@ ALL = (
         peer("kserve", "kserve_server", "tensors", "xgboost"),
         "tensors",
         _INFER,
-        "KServe SDK ModelServer, workers=1, its defaults; XGBoost inplace_predict; V2 JSON [1,61]",
+        "KServe SDK ModelServer, workers=1, its defaults; XGBoost inplace_predict; V2 JSON [1,61]" + _PEER,
         '"score"',
         "vector",
     ),
@@ -243,7 +244,7 @@ ALL = (
         peer("kserve", "kserve_server", "tensors", "onnx"),
         "tensors",
         _INFER,
-        "as kserve, the model in ONNX Runtime",
+        "as kserve, the model in ONNX Runtime" + _PEER,
         '"score"',
         "vector",
     ),
@@ -252,7 +253,7 @@ ALL = (
         peer("mlserver", "mlserver_server", "1"),
         "tensors",
         _INFER,
-        "mlserver start, mlserver-xgboost, parallel_workers=1 (its default), debug=false; V2 JSON [1,61]",
+        "mlserver start, mlserver-xgboost, parallel_workers=1 (its default), debug=false; V2 JSON [1,61]" + _PEER,
         '"predict"',
         "vector",
     ),
@@ -261,7 +262,7 @@ ALL = (
         peer("mlserver", "mlserver_server", "0"),
         "tensors",
         _INFER,
-        "as mlserver, parallel_workers=0",
+        "as mlserver, parallel_workers=0" + _PEER,
         '"predict"',
         "vector",
     ),
@@ -270,7 +271,7 @@ ALL = (
         peer("kserve", "fastapi_server", "xgboost"),
         "rows",
         "/predict",
-        "FastAPI with pydantic models, uvicorn[standard], one worker, no access log; XGBoost inplace_predict",
+        "FastAPI with pydantic models, uvicorn[standard], one worker, no access log; XGBoost inplace_predict" + _PEER,
         '"predictions"',
         "vector",
     ),
@@ -279,7 +280,7 @@ ALL = (
         peer("kserve", "fastapi_server", "onnx"),
         "rows",
         "/predict",
-        "as fastapi-xgboost, the model in ONNX Runtime",
+        "as fastapi-xgboost, the model in ONNX Runtime" + _PEER,
         '"predictions"',
         "vector",
     ),

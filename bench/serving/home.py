@@ -70,6 +70,7 @@ class Home:
         self.bundles: dict[str, Any] = {}
         self.generation = 0
         self._office = Office()
+        self._epoch = 0
         self._salt = secrets.token_hex(16)
 
     # --- before the run -------------------------------------------------------------------------
@@ -120,21 +121,30 @@ class Home:
             )
         try:
             until(lambda: self.client.status().workers == workers, "every worker serves")
-            self.settle(self.arms[0])
+            self.begin(self.arms[0])
         except BaseException:
             end(process)
             raise
         return process
 
-    def settle(self, arm: Arm) -> None:
+    def settle(self, arm: Arm, **more: Any) -> None:
         """Let one version answer everything."""
         self.client.load(SERVICE, arm.bundle, arm.folder)
-        self.route((Arm("champion", arm.bundle, arm.folder, arm.version, ((0, BUCKETS),)),))
+        self.route((Arm("champion", arm.bundle, arm.folder, arm.version, ((0, BUCKETS),)),), **more)
+
+    def begin(self, arm: Arm) -> None:
+        """Settle in a new epoch, whatever was routed before; a retreat that is in force ends."""
+        state = self.client.status().services.get(SERVICE)
+        latch = state.latch if state else None
+        self._epoch += 1
+        self.settle(arm, clears=latch.id if latch else None)
 
     def route(self, arms: tuple[Arm, ...], **more: Any) -> None:
         """Install the next table."""
         self.generation += 1
-        table = RouteTable(service=SERVICE, epoch=1, generation=self.generation, arms=arms, salt=self._salt, **more)
+        table = RouteTable(
+            service=SERVICE, epoch=self._epoch, generation=self.generation, arms=arms, salt=self._salt, **more
+        )
         self.client.install(table)
 
     def endpoint(self, name: str) -> tuple[str, int]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.serving import arithmetic
-from bench.serving.contestants import interlock
+from bench.serving.contestants import Running, interlock
 from bench.serving.home import SERVICE, Home
 from bench.serving.tally import Job
 
@@ -32,12 +32,13 @@ Generate = Callable[[Job], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Lengths:
-    """Seconds: of a try's warm-up and measured phase, and of the last, confirming run."""
+    """Seconds: of a try's warm-up and measured phase, and of the last, confirming run; how many tries, from where."""
 
     warm_s: float
     try_s: float
     confirm_s: float
     tries: int
+    start_rate: float = START_RATE
 
 
 class Rollout(threading.Thread):
@@ -78,11 +79,10 @@ def _named(arm: Arm, name: str) -> Arm:
 class Trials:
     """Tries at different rates on one running scorer."""
 
-    def __init__(self, home: Home, generate: Generate, pids: list[int], address: tuple[str, int]) -> None:
+    def __init__(self, home: Home, generate: Generate, running: Running) -> None:
         self._home = home
         self._generate = generate
-        self._pids = pids
-        self._address = address
+        self._running = running
         self._turn = 0
         self.rollouts = 0
 
@@ -91,7 +91,7 @@ class Trials:
         champion, candidate = (self._home.arms[(self._turn + each) % 2] for each in (0, 1))
         rollout = Rollout(self._home, champion, candidate, warm_s + 0.5, seconds)
         job = Job(
-            address=self._address,
+            address=self._running.address,
             kind="transactions",
             target=f"/v1/models/{SERVICE}:predict",
             run=run,
@@ -101,15 +101,17 @@ class Trials:
             rate=rate,
             warm_s=warm_s,
             measure_s=seconds,
-            groups={"server": self._pids, "store": [self._home.valkey.pid]},
+            groups={"server": self._running.pids, "store": [self._home.valkey.pid]},
         )
         rollout.start()
         found = self._generate(job)
         outlasted = rollout.is_alive()
         rollout.join()
-        if "settled" in rollout.done:
-            self._turn += 1
+        self._turn += 1
         problem = rollout.problem or ("it outlasted the load" if outlasted else "")
+        if rollout.problem:  # such as a retreat, whose latch would refuse what comes next
+            self._turn = 0
+            self._home.begin(self._home.arms[0])
         self.rollouts += not problem
         return {**found, "rollout": rollout.done, "rollout_problem": problem, "rollout_done": not problem}
 
@@ -146,7 +148,7 @@ def search(home: Home, generate: Generate, workers: int, lengths: Lengths, name:
     """The highest rate that one number of workers holds, confirmed by a longer run."""
     tries: list[dict[str, Any]] = []
     with interlock(home, workers=workers) as running:
-        trials = Trials(home, generate, running.pids, running.address)
+        trials = Trials(home, generate, running)
 
         def held_at(rate: float, seconds: float) -> bool:
             found = trials.attempt(rate, lengths.warm_s, seconds, name())
@@ -159,7 +161,7 @@ def search(home: Home, generate: Generate, workers: int, lengths: Lengths, name:
             )
             return held
 
-        state = arithmetic.Search(START_RATE, STEP, GRAIN)
+        state = arithmetic.Search(lengths.start_rate, min(STEP, lengths.start_rate / 4), GRAIN)
         while len(tries) < lengths.tries and (rate := state.next()) is not None:
             state = state.told(rate, held_at(rate, lengths.try_s))
         confirmed = state.good
