@@ -29,7 +29,9 @@ CARD = card(950)
 INFER = "/v2/models/fraud/infer"
 LENGTH = "inference-header-content-length"
 WIDTH = 61
-many = settings(max_examples=200 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
+many = settings(
+    max_examples=200 * TIMES, derandomize=TIMES == 1, deadline=None, suppress_health_check=list(HealthCheck)
+)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +119,8 @@ _NUMBER = re.compile(rb"-?\d+")
 def renumbered(head: bytes, place: int, number: bytes) -> bytes:
     """One of the numbers in the JSON (a shape, a size) replaced."""
     found = list(_NUMBER.finditer(head))
+    if not found:
+        return head
     match = found[place % len(found)]
     return head[: match.start()] + number + head[match.end() :]
 

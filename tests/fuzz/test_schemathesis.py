@@ -107,12 +107,11 @@ def sown(value: Any, seed: int) -> Any:
 
 
 @schema.parametrize()
-@settings(max_examples=12 * TIMES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12 * TIMES, derandomize=TIMES == 1, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_request_breaks_the_scorer_or_gets_a_card_number_back(case: Any, server: Open) -> None:
-    headers = {**(case.headers or {}), **server.header}
-    if MARK in repr(case.body):
-        headers.pop("Inference-Header-Content-Length", None)  # a generated length would cut the JSON anywhere
-    reply = case.call(base_url=server.url, headers=headers)
+    if MARK in repr(case.body) and case.headers:
+        case.headers.pop("Inference-Header-Content-Length", None)  # a generated length would cut the JSON anywhere
+    reply = case.call(base_url=server.url, headers=server.header)
     assert not SPELT.search(f"{reply.headers} {reply.text}")
     operation = case.operation.definition.raw["operationId"]
     SEEN[operation, reply.status_code] += 1
