@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from concurrent.futures import Executor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -33,11 +34,11 @@ def repository(settings: Settings, clock: Clock) -> Repository:
     return Repository(places.bundles, places.admissions, partial(_verify, settings), OnnxRuntime.from_bytes, clock)
 
 
-def on_demand(settings: Settings, around: Surroundings, order: Order) -> OnDemand:
+def on_demand(settings: Settings, around: Surroundings, loaders: Executor, order: Order) -> OnDemand:
     """This worker's versions that nothing routes to; `order` has one loaded in every worker."""
     places = settings.places
     catalogue = Catalogue(places.bundles, places.admissions, around.clock)
-    return OnDemand(repository(settings, around.clock), catalogue, around, order)
+    return OnDemand(repository(settings, around.clock), catalogue, around, loaders, order)
 
 
 def _verify(settings: Settings, data: bytes, service: str, bundle: str, folder: str) -> admission.Admission:

@@ -118,7 +118,7 @@ class Worker:
             self._settings.scoring,
             self._name.encode(),
         )
-        self.ondemand = rows.on_demand(self._settings, self._around, self._order_version)
+        self.ondemand = rows.on_demand(self._settings, self._around, self._loaders, self._order_version)
         reader, self._writer = await asyncio.open_connection(sock=self._sockets.control)
         listening = asyncio.create_task(self._listen(reader))
         reporting = asyncio.create_task(self._report())
@@ -296,8 +296,6 @@ class Worker:
         if self.ondemand is not None:
             tallies.append(self.ondemand.tallies)
             apart = self.ondemand.queued
-            since = self.ondemand.hung_since()
-            hung |= bool(since) and now - since > self._settings.scoring.hang_s * NS_PER_S
         denials, self._denials[:] = self._denials[:], []
         totals = Totals(
             self._front.responses,
