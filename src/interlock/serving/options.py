@@ -11,6 +11,8 @@ class ServingOptions:
     """How many workers serve, what they accept, and how long anyone waits.
 
     Attributes:
+        mode: `full` decides transactions and scores tensors; `tensors-only` scores tensors, and so needs no
+            online store and takes models of any feature set.
         host: address of the scoring listener.
         port: its port; 0 lets the system choose (the real one is in `run/endpoints.json`).
         workers: scoring processes on the one listener.
@@ -57,6 +59,7 @@ class ServingOptions:
         tls_client_ca: PEM file of the authorities whose client certificates are required (mTLS); None: none is.
     """
 
+    mode: Literal["full", "tensors-only"] = "full"
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 2

@@ -14,7 +14,7 @@ from interlock.base.clock import Clock
 from interlock.base.errors import RefusedError, UsageError
 from interlock.decision.segment import SegmentOptions, SegmentWriter
 from interlock.features.definition import FRAUD, FeatureSet
-from interlock.features.online import OnlineStore
+from interlock.features.online import NoStore, OnlineStore
 from interlock.privacy.token import Tokeniser
 from interlock.serving.catalogue import Catalogue
 from interlock.serving.ondemand import OnDemand, Order
@@ -83,7 +83,9 @@ def online_features() -> FeatureSet:
 
 
 async def online_store(settings: Settings) -> OnlineStore:
-    """The online store ; it reconnects by itself."""
+    """The online store, which reconnects by itself; none where no transaction is decided."""
+    if settings.scoring.mode == "tensors-only":
+        return NoStore()
     return await RedisOnlineStore.connect(store_url(settings), online_features(), settings.store)
 
 

@@ -185,6 +185,8 @@ class Worker:
             model = await asyncio.get_running_loop().run_in_executor(
                 self._loaders, self._models.load, order.service, order.bundle, order.folder
             )
+        if self._settings.scoring.mode == "tensors-only":
+            return
         if FeatureSet.from_json(model.manifest["feature_set"]).set_hash != self._features.set_hash:
             self._models.release(order.bundle)
             raise RefusedError(
