@@ -186,7 +186,7 @@ class Tick:
             return self._answers(share, share.side, called, flag)
         flag = record.MISS if called is None else record.ERROR
         champion = self.route.champion
-        if champion is not None and share.side is not champion:
+        if champion is not None and share.side is not champion and not self.route.apart:
             # Inline, and not on the champion's thread: these rows have waited long enough.
             instead = call(champion.model, self._of(champion, share.rows), self._clock)
             if instead.decided is not None:

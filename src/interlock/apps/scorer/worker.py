@@ -263,7 +263,8 @@ class Worker:
         service = order.table.service
         if service in self.pipelines and self.pipelines[service].routes()[-1].table == order.table:
             return  # A repeated order (a controller that resumed): the route's counters go on.
-        route = Route(order.table, order.slot, self._models.get, self._clock)
+        apart = self._settings.scoring.mode == "features-only"
+        route = Route(order.table, order.slot, self._models.get, self._clock, apart)
         if service not in self.pipelines:
             self.pipelines[service] = Pipeline(service, self._around)
         self.pipelines[service].install(route)
