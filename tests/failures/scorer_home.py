@@ -92,7 +92,9 @@ class ScorerHome:
     def launch(self) -> subprocess.Popen[bytes]:
         """Start `interlock serve`."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("INTERLOCK_")}
-        own = {"INTERLOCK_HOME": str(self.home), "INTERLOCK_STORE_URL": self.valkey.url}
+        own = {"INTERLOCK_HOME": str(self.home)}
+        if settings.load(self.home, {}).scoring.mode != "tensors-only":
+            own["INTERLOCK_STORE_URL"] = self.valkey.url
         with (self.places.run / "scorer.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "interlock.apps.cli.main", "serve"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,21 @@ def test_a_model_that_fails_answers_nothing_and_nobody_answers_for_it(run: Run) 
         assert await home.status("2.0.0") == 503
 
     assert run(scene).worker.recorder.records == []
+
+
+def test_a_version_whose_call_hangs_is_not_called_again(run: Run) -> None:
+    async def scene(home: VersionsHome) -> None:
+        await home.change("load", "2.0.0")
+        assert home.ondemand is not None
+        held = home.ondemand.find("fraud", "2.0.0")
+        assert held is not None
+        goes_on = threading.Event()
+        object.__setattr__(held.side.model.runtime, "run", lambda vectors: goes_on.wait(20))
+        assert [await home.status(version) for version in ("2.0.0", "2.0.0", "1.0.0", "3.0.0")] == [503, 503, 200, 200]
+        assert home.states()["2.0.0"] == "UNAVAILABLE"
+        goes_on.set()
+
+    assert run(scene, hang_s=0.1).loads == ["2.0.0", "3.0.0"]
 
 
 def test_the_catalogue_lists_what_arrives_later_and_by_the_newest_admission(tmp_path: Path) -> None:

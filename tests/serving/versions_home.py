@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +55,9 @@ class VersionsHome:
         # A clock that stands still: warm by the second look.
         still = ManualClock()
         self.repository = Repository(folder / "bundles", admissions, self._verify, OnnxRuntime.from_bytes, still)
-        self.ondemand: OnDemand | None = OnDemand(
-            self.repository, self.catalogue, self.worker.pipeline._around, self._order
-        )
+        around = self.worker.pipeline._around
+        self.loaders = ThreadPoolExecutor(2)
+        self.ondemand: OnDemand | None = OnDemand(self.repository, self.catalogue, around, self.loaders, self._order)
         clock = SystemClock()
         edge = (Tokeniser(b"k" * 32), FRAUD)
         self.desk = Desk(self, edge, clock, EdgeClock(clock), SeededIds(7), self.worker.options)
@@ -115,6 +116,7 @@ class VersionsHome:
         for name, version in [(each.service, each.version) for each, _, _ in self.ondemand.admitted()]:
             self.ondemand.drop(name, version)
         await self.worker.pipeline.idle()
+        self.loaders.shutdown()
         self.worker.close()
 
     # --- requests -------------------------------------------------------------------------------

@@ -115,3 +115,26 @@ class OnlineStore(Protocol):
     async def close(self) -> None:
         """Drop the connection."""
         ...
+
+
+class NoStore:
+    """The store of a scorer that has none, because it decides no transaction."""
+
+    async def trip(self, batch: Sequence[TripRequest]) -> list[TripResult]:
+        """Fails."""
+        raise UnreachableError("this scorer has no online store", "set scoring.mode to full, and store.url")
+
+    async def store_replies(self, replies: Sequence[tuple[bytes, bytes]]) -> list[bytes | None]:
+        """Fails."""
+        raise UnreachableError("this scorer has no online store", "set scoring.mode to full, and store.url")
+
+    async def load(self, states: Iterable[tuple[str, str, bytes]], base: Base) -> None:
+        """Fails."""
+        raise UnreachableError("this scorer has no online store", "set scoring.mode to full, and store.url")
+
+    async def base(self) -> Base | None:
+        """None."""
+        return None
+
+    async def close(self) -> None:
+        """Nothing to drop."""

@@ -7,13 +7,15 @@ not at all (503; no fallback decides in its place). Its decisions are recorded a
 `on-demand`, outside every table (epoch and generation 0) and in no arm's counts. What is loaded
 stays within a budget, by last use, measured by the model's bytes times `FACTOR`; while a version is
 being exchanged, whoever still uses the old one may hold both. A version that could not be loaded is
-not tried again for `REMEMBERED_S`. Everything here runs on the worker's event loop.
+not tried again for `REMEMBERED_S`; one whose call hangs never again by this worker, which goes on:
+what decides payments is not restarted for it. Everything here runs on the worker's event loop.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from interlock.base.clock import NS_PER_S, Clock
@@ -36,6 +38,7 @@ REMEMBERED_S = 5
 MAX_WAITING = 64
 """Requests that may wait for one version."""
 _MB = 1_048_576
+_NEVER = 1 << 63
 
 Key = tuple[str, str]
 """Service and version."""
@@ -74,15 +77,19 @@ class OnDemand:
         repository: of these models alone: what the supervisor loads and unloads is elsewhere.
         catalogue: what may be loaded.
         around: what pipelines share.
+        loaders: where models are loaded.
         order: has a version loaded, by `load` of every worker, or dropped.
     """
 
-    def __init__(self, repository: Repository, catalogue: Catalogue, around: Surroundings, order: Order) -> None:
+    def __init__(
+        self, repository: Repository, catalogue: Catalogue, around: Surroundings, loaders: Executor, order: Order
+    ) -> None:
         self._repository = repository
         self._catalogue = catalogue
         self._around = around
         self._clock: Clock = around.clock
         self._budget = around.options.ondemand_mb * _MB
+        self._loaders = loaders
         self._order = order
         self._held: dict[Key, Held] = {}
         self._waiting: dict[Key, list[Told]] = {}
@@ -149,6 +156,7 @@ class OnDemand:
 
         Raises:
             InterlockError: why it cannot be loaded.
+            TimeoutError: it took longer than `load_s`.
         """
         key = wanted.service, wanted.version
         async with self._loading:
@@ -157,7 +165,10 @@ class OnDemand:
                 held.used_ns = self._clock.monotonic_ns()
                 return
             self._make_room(wanted.size * FACTOR)
-            model = await asyncio.to_thread(self._repository.load, wanted.service, wanted.bundle, wanted.folder)
+            async with asyncio.timeout(self._around.options.load_s):
+                model = await asyncio.get_running_loop().run_in_executor(
+                    self._loaders, self._repository.load, wanted.service, wanted.bundle, wanted.folder
+                )
             if model.version != wanted.version:
                 self._repository.release(wanted.bundle)
                 raise IntegrityError("the bundle is of another version than its listing", "restore the bundle")
@@ -180,11 +191,6 @@ class OnDemand:
     def queued(self) -> int:
         """Vectors waiting."""
         return sum(held.pipeline.queued for held in self._held.values())
-
-    def hung_since(self) -> int:
-        """When the oldest model call that still runs began; 0: none does."""
-        running = [route.hung_since() for held in self._held.values() for route in held.pipeline.routes()]
-        return min((since for since in running if since), default=0)
 
     async def idle(self) -> None:
         """Wait until nothing is under way."""
@@ -234,6 +240,12 @@ class OnDemand:
                 return
             self.drop(held.admitted.service, held.admitted.version)
 
+    def _hangs(self, admitted: Admitted) -> None:
+        """A call takes too long: no more of that version in this process, whose other threads go on."""
+        key = admitted.service, admitted.version
+        self._failed[key] = _NEVER, Unanswered(503, "a call of this version hangs", 0)
+        self.drop(*key)
+
     def _hold(self, admitted: Admitted, model: Model) -> Held:
         whole = Arm(ON_DEMAND, admitted.bundle, admitted.folder, admitted.version, ((0, BUCKETS),))
         # A lease makes it unsettled, so that it gets a lane; no table of a supervisor looks like this.
@@ -242,7 +254,7 @@ class OnDemand:
         )
         route = Route(table, 0, lambda _: model, self._clock)
         route.champion = route.sides[0]  # nobody answers in its place
-        pipeline = _Apart(admitted.service, self._around)
+        pipeline = _Apart(admitted.service, self._around, lambda: self._hangs(admitted))
         pipeline.tallies = self.tallies
         pipeline.install(route)
         return Held(admitted, pipeline, route.sides[0], self._clock.monotonic_ns())
@@ -254,10 +266,17 @@ class _Apart(Pipeline):
     def _retreated(self, route: Route) -> bool:
         return False
 
+    def __init__(self, service: str, around: Surroundings, hangs: Callable[[], None]) -> None:
+        super().__init__(service, around)
+        self._patience_s = around.options.hang_s
+        self._hangs = hangs
+
     async def _decide(self, tick: Tick, shares: list[Share], made: list[Made]) -> None:
         for share in shares:
             answered = []
-            for each in await tick.on_lane(share):
+            for each in await tick.on_lane(share, self._patience_s):
+                if each.record.degraded & record.MISS:
+                    self._hangs()
                 if each.record.degraded & record.FALLBACK:
                     each.row.call.fail(Unanswered(503, "the version did not answer", 1))
                 else:

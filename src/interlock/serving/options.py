@@ -11,6 +11,14 @@ class ServingOptions:
     """How many workers serve, what they accept, and how long anyone waits.
 
     Attributes:
+        mode: `full` decides transactions and scores tensors; `tensors-only` scores tensors, and so needs no
+            online store and takes models of any feature set; `features-only` decides transactions by the scores
+            of another server (`predictor_url`), on threads of their own.
+        predictor_url: the V2 predictor of `features-only`, such as http://127.0.0.1:9000; its model has the
+            service's name.
+        predictor_versions: whether the version is part of the predictor's path; else the predictor serves one
+            version of a service, and another cannot be loaded beside it: its golden vectors score differently.
+        predictor_ms: longest wait for the predictor; below `hang_s`.
         host: address of the scoring listener.
         port: its port; 0 lets the system choose (the real one is in `run/endpoints.json`).
         workers: scoring processes on the one listener.
@@ -57,6 +65,10 @@ class ServingOptions:
         tls_client_ca: PEM file of the authorities whose client certificates are required (mTLS); None: none is.
     """
 
+    mode: Literal["full", "tensors-only", "features-only"] = "full"
+    predictor_url: str | None = None
+    predictor_versions: bool = False
+    predictor_ms: int = 1_000
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 2

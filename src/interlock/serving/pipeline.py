@@ -250,7 +250,7 @@ class Pipeline:
 
     async def _decide(self, tick: Tick, shares: list[Share], made: list[Made]) -> None:
         """Call the arms: here and now, or each on its lane while they are compared."""
-        if tick.route.table.settled or tick.retreated:
+        if (tick.route.table.settled or tick.retreated) and not tick.route.apart:
             for share in shares:
                 made += tick.inline(share)
             await self._give_out(tick, made)

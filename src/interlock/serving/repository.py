@@ -26,6 +26,7 @@ from interlock.base.errors import RefusedError, UsageError
 from interlock.decision.decide import Model, Vectors, decide
 from interlock.decision.model import RuntimeFactory, golden_vectors, open_model
 from interlock.registry import bundle as bundles
+from interlock.registry.bundle import Bundle
 
 Verify = Callable[[bytes, str, str, str], Any]
 """(admission file, service, bundle digest, folder digest) → anything; raises when it does not stand."""
@@ -62,13 +63,23 @@ class Repository:
         verify: checks an admission file under this scorer's trust root.
         runtime: makes a session from bytes.
         clock: for the warm-up.
+        elsewhere: makes the factory for a bundle whose model another server runs; None: `runtime` runs it here.
     """
 
-    def __init__(self, folder: Path, admissions: Path, verify: Verify, runtime: RuntimeFactory, clock: Clock) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        admissions: Path,
+        verify: Verify,
+        runtime: RuntimeFactory,
+        clock: Clock,
+        elsewhere: Callable[[Bundle], RuntimeFactory] | None = None,
+    ) -> None:
         self._folder = folder
         self._admissions = admissions
         self._verify = verify
         self._runtime = runtime
+        self._elsewhere = elsewhere
         self._clock = clock
         self._models: dict[str, Model] = {}
         self._lock = threading.Lock()
@@ -98,7 +109,7 @@ class Repository:
             _refuse_other_service(known.service, service)
             return known
         content = bundles.read(self._folder, bundle)
-        model = open_model(content, self._runtime)
+        model = open_model(content, self._runtime if self._elsewhere is None else self._elsewhere(content))
         _refuse_other_service(model.service, service)
         warm(model, self._clock, golden_vectors(content.golden))
         with self._lock:

@@ -47,19 +47,23 @@ class Route:
         slot: the service's place in the fence.
         model: gives the ready model of a bundle, or None.
         clock: for the lanes.
+        apart: every arm has a lane for good, since its calls wait for another server.
 
     Raises:
         RefusedError: a bundle that the table names is not loaded here.
     """
 
-    def __init__(self, table: RouteTable, slot: int, model: Callable[[str], Model | None], clock: Clock) -> None:
+    def __init__(
+        self, table: RouteTable, slot: int, model: Callable[[str], Model | None], clock: Clock, apart: bool = False
+    ) -> None:
         self.table = table
         self.slot = slot
         self._bucket = splitter(bytes.fromhex(table.salt))
         self._owners = table.owners()
         self.order = fence.place(*table.order)
         self.in_flight = 0
-        lanes = not table.settled
+        self.apart = apart
+        lanes = apart or not table.settled
         self.sides = [_side(arm, model, lanes, clock) for arm in table.arms]
         self.shadows = [_side(arm, model, True, clock) for arm in table.shadows]
         self.champion = next((side for side in self.sides if side.arm.name == CHAMPION), None)

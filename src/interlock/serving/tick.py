@@ -163,13 +163,17 @@ class Tick:
         """Decide an arm's rows here and now."""
         return self._outcome(share, call(share.side.model, self._of(share.side, share.rows), self._clock), 0)
 
-    async def on_lane(self, share: Share) -> list[Made]:
+    async def on_lane(self, share: Share, patience_s: float | None = None) -> list[Made]:
         """Decide an arm's rows on its thread; the champion answers what misses the deadline.
 
         Behind the champion there is only the fallback: it may finish late, and is counted as missed.
+        `patience_s` takes the deadline's place where nothing is compared and so nothing is late.
         """
         if share.side.lane is None:
             return self.inline(share)
+        if patience_s is not None:
+            vectors = self._of(share.side, share.rows)
+            return self._outcome(share, await share.side.lane.run(share.side.model, vectors, patience_s), 0)
         deadline_s = self._options.deadline_ms / 1000
         wait_s = self._options.hang_s if share.side is self.route.champion else deadline_s
         started = self._clock.monotonic_ns()
@@ -182,7 +186,7 @@ class Tick:
             return self._answers(share, share.side, called, flag)
         flag = record.MISS if called is None else record.ERROR
         champion = self.route.champion
-        if champion is not None and share.side is not champion:
+        if champion is not None and share.side is not champion and not self.route.apart:
             # Inline, and not on the champion's thread: these rows have waited long enough.
             instead = call(champion.model, self._of(champion, share.rows), self._clock)
             if instead.decided is not None:

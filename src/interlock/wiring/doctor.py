@@ -127,6 +127,9 @@ def _keys(current: Settings) -> Iterator[Finding]:
 
 
 def _store(current: Settings) -> Iterator[Finding]:
+    if current.scoring.mode == "tensors-only":
+        yield Finding("online store", "ok", "none is needed: scoring.mode is tensors-only")
+        return
     url = current.store.url
     if url is None:
         from interlock.adapters.valkey.launcher import server_binary

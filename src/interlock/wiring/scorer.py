@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from concurrent.futures import Executor
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,10 +12,12 @@ from interlock.adapters.onnx.runtime import OnnxRuntime
 from interlock.adapters.redis.online import RedisOnlineStore
 from interlock.base.clock import Clock
 from interlock.base.errors import RefusedError, UsageError
+from interlock.decision.model import RuntimeFactory
 from interlock.decision.segment import SegmentOptions, SegmentWriter
 from interlock.features.definition import FRAUD, FeatureSet
-from interlock.features.online import OnlineStore
+from interlock.features.online import NoStore, OnlineStore
 from interlock.privacy.token import Tokeniser
+from interlock.registry.bundle import Bundle
 from interlock.serving.catalogue import Catalogue
 from interlock.serving.ondemand import OnDemand, Order
 from interlock.serving.pipeline import Surroundings
@@ -29,15 +32,32 @@ if TYPE_CHECKING:
 
 def repository(settings: Settings, clock: Clock) -> Repository:
     """Where this process's models live; admissions are judged under the home's trust root."""
-    places = settings.places
-    return Repository(places.bundles, places.admissions, partial(_verify, settings), OnnxRuntime.from_bytes, clock)
+    places, verify = settings.places, partial(_verify, settings)
+    elsewhere = partial(_predictor, settings) if settings.scoring.mode == "features-only" else None
+    if elsewhere is not None and settings.scoring.predictor_url is None:
+        raise UsageError("features-only without a predictor", "set scoring.predictor_url, or another scoring.mode")
+    return Repository(places.bundles, places.admissions, verify, OnnxRuntime.from_bytes, clock, elsewhere)
 
 
-def on_demand(settings: Settings, around: Surroundings, order: Order) -> OnDemand:
+def _predictor(settings: Settings, bundle: Bundle) -> RuntimeFactory:
+    """Has the bundle's model run by the predictor, which its golden vectors are then put to."""
+    from interlock.adapters.kserve.predictor import PredictorRuntime  # the other modes need not load it
+
+    options, named = settings.scoring, bundle.manifest
+    version = str(named["version"]) if options.predictor_versions else ""
+
+    def at(model: bytes, output: str) -> PredictorRuntime:
+        wait_s = options.predictor_ms / 1000
+        return PredictorRuntime(options.predictor_url or "", str(named["service"]), version, output, wait_s)
+
+    return at
+
+
+def on_demand(settings: Settings, around: Surroundings, loaders: Executor, order: Order) -> OnDemand:
     """This worker's versions that nothing routes to; `order` has one loaded in every worker."""
     places = settings.places
     catalogue = Catalogue(places.bundles, places.admissions, around.clock)
-    return OnDemand(repository(settings, around.clock), catalogue, around, order)
+    return OnDemand(repository(settings, around.clock), catalogue, around, loaders, order)
 
 
 def _verify(settings: Settings, data: bytes, service: str, bundle: str, folder: str) -> admission.Admission:
@@ -82,7 +102,9 @@ def online_features() -> FeatureSet:
 
 
 async def online_store(settings: Settings) -> OnlineStore:
-    """The online store ; it reconnects by itself."""
+    """The online store, which reconnects by itself; none where no transaction is decided."""
+    if settings.scoring.mode == "tensors-only":
+        return NoStore()
     return await RedisOnlineStore.connect(store_url(settings), online_features(), settings.store)
 
 

@@ -84,6 +84,7 @@ class Desk:
         call = _Asked(request, caller, done)
         if whole:
             caller.may("predict", request.model, 0)
+            self._require_store()
             found = oip.transactions(request, self.features.currencies, self._options.max_instances)
             self.decide(pipeline, found, caller, call, request.version)
         else:
@@ -267,8 +268,14 @@ class Desk:
             Unanswered: it cannot be taken now, or there is no such service.
         """
         pipeline = self.pipeline(service)
+        self._require_store()
         found = v1.decode(body, self.features.currencies, self._options.max_instances)
         self.decide(pipeline, found, caller, call)
+
+    def _require_store(self) -> None:
+        if self._options.mode == "tensors-only":
+            remedy = "send the model's own inputs to /v2/models/<service>/infer, or ask a scorer whose mode is full"
+            raise UsageError("this scorer takes no transactions: its scoring.mode is tensors-only", remedy)
 
     def decide(
         self, pipeline: Pipeline, found: Sequence[v1.Transaction], caller: Caller, call: Call, pinned: str = ""

@@ -118,7 +118,7 @@ class Worker:
             self._settings.scoring,
             self._name.encode(),
         )
-        self.ondemand = rows.on_demand(self._settings, self._around, self._order_version)
+        self.ondemand = rows.on_demand(self._settings, self._around, self._loaders, self._order_version)
         reader, self._writer = await asyncio.open_connection(sock=self._sockets.control)
         listening = asyncio.create_task(self._listen(reader))
         reporting = asyncio.create_task(self._report())
@@ -185,6 +185,8 @@ class Worker:
             model = await asyncio.get_running_loop().run_in_executor(
                 self._loaders, self._models.load, order.service, order.bundle, order.folder
             )
+        if self._settings.scoring.mode == "tensors-only":
+            return
         if FeatureSet.from_json(model.manifest["feature_set"]).set_hash != self._features.set_hash:
             self._models.release(order.bundle)
             raise RefusedError(
@@ -261,7 +263,8 @@ class Worker:
         service = order.table.service
         if service in self.pipelines and self.pipelines[service].routes()[-1].table == order.table:
             return  # A repeated order (a controller that resumed): the route's counters go on.
-        route = Route(order.table, order.slot, self._models.get, self._clock)
+        apart = self._settings.scoring.mode == "features-only"
+        route = Route(order.table, order.slot, self._models.get, self._clock, apart)
         if service not in self.pipelines:
             self.pipelines[service] = Pipeline(service, self._around)
         self.pipelines[service].install(route)
@@ -296,8 +299,6 @@ class Worker:
         if self.ondemand is not None:
             tallies.append(self.ondemand.tallies)
             apart = self.ondemand.queued
-            since = self.ondemand.hung_since()
-            hung |= bool(since) and now - since > self._settings.scoring.hang_s * NS_PER_S
         denials, self._denials[:] = self._denials[:], []
         totals = Totals(
             self._front.responses,
