@@ -21,20 +21,6 @@ from interlock.decision.table import BUCKETS, Arm
 NOTHING = "sha256:" + "0" * 64
 
 
-def test_without_a_store_the_fallback_answers_and_afterwards_the_model_again(tmp_path: Path) -> None:
-    with scorer_home(tmp_path) as home:
-        home.settle()
-        assert not any(each["degraded"] for each in home.ask(["a1", "a2"]))
-        home.valkey.stop()
-        for each in home.ask(["b1", "b2", "b3"]):
-            assert (each["degraded"], each["score"], each["decision"]) == (True, None, "REVIEW")
-        assert home.ready(), "a shared dependency takes no scorer out"
-        home.start_store()
-        until(lambda: not home.ask([f"c{os.urandom(4).hex()}"])[0]["degraded"], "the store serves again")
-        until(lambda: not any(each["degraded"] for each in home.ask([os.urandom(4).hex() for _ in range(8)])), "all do")
-        assert {"b1", "b2", "b3"} <= set(home.recorded())
-
-
 def test_a_worker_that_slept_through_a_retreat_answers_by_the_champion_only(tmp_path: Path) -> None:
     with scorer_home(tmp_path, workers=1) as home:
         champion = home.settle()

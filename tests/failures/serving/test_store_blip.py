@@ -4,46 +4,49 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
+from collections.abc import Iterator
 
+import pytest
 from tests.failures.load import Load
-from tests.failures.scorer_home import scorer_home, until
+from tests.failures.scorer_home import ScorerHome, scorer_home, until
 
 
-def test_a_store_that_stands_still_degrades_answers_fails_none_and_recovers(tmp_path: Path) -> None:
-    with scorer_home(tmp_path) as home:
-        home.settle()
-        with Load(home.url, rate=60, threads=4) as load:
-            load.flows()
-            os.kill(home.valkey.pid, signal.SIGSTOP)
-            try:
-                before = load.degraded
-                until(lambda: load.degraded > before + 10, "the fallback answers")
-                assert home.ready(), "a shared dependency takes no scorer out"
-            finally:
-                os.kill(home.valkey.pid, signal.SIGCONT)
-            until(lambda: not home.ask([os.urandom(4).hex()])[0]["degraded"], "the store is asked again")
-
-            def healthy() -> bool:
-                degraded = load.degraded
-                load.flows(30)
-                return load.degraded == degraded
-
-            until(healthy, "the model answers everything again")
-        assert load.failures == []
-        assert sum(load.answers.values()) == load.sent
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScorerHome]:
+    with scorer_home(tmp_path_factory.mktemp("home")) as made:
+        made.settle()
+        yield made
 
 
-def test_a_store_that_is_restarted_under_load_fails_nobody(tmp_path: Path) -> None:
-    with scorer_home(tmp_path) as home:
-        home.settle()
-        with Load(home.url, rate=60, threads=4) as load:
-            load.flows()
-            home.valkey.stop()
+def recovers(home: ScorerHome) -> None:
+    """Wait until every worker asks the store again."""
+    until(lambda: not any(each["degraded"] for each in home.ask([os.urandom(4).hex() for _ in range(8)])), "all do")
+
+
+def test_a_store_that_stands_still_degrades_answers_fails_none_and_recovers(home: ScorerHome) -> None:
+    with Load(home.url, rate=60, threads=4) as load:
+        load.flows()
+        os.kill(home.valkey.pid, signal.SIGSTOP)
+        try:
             before = load.degraded
             until(lambda: load.degraded > before + 10, "the fallback answers")
-            home.start_store()
-            until(lambda: not home.ask([os.urandom(4).hex()])[0]["degraded"], "the store is asked again")
-            load.flows()
-        assert load.failures == []
-        assert sum(load.answers.values()) == load.sent
+            assert home.ready(), "a shared dependency takes no scorer out"
+        finally:
+            os.kill(home.valkey.pid, signal.SIGCONT)
+        recovers(home)
+    assert load.failures == []
+    assert sum(load.answers.values()) == load.sent
+
+
+def test_without_a_store_the_fallback_answers_and_afterwards_the_model_again(home: ScorerHome) -> None:
+    assert not any(each["degraded"] for each in home.ask(["a1", "a2"]))
+    with Load(home.url, rate=60, threads=4) as load:
+        home.valkey.stop()
+        for each in home.ask(["b1", "b2", "b3"]):
+            assert (each["degraded"], each["score"], each["decision"]) == (True, None, "REVIEW")
+        assert home.ready(), "a shared dependency takes no scorer out"
+        home.start_store()
+        recovers(home)
+    assert {"b1", "b2", "b3"} <= set(home.recorded())
+    assert load.failures == []
+    assert sum(load.answers.values()) == load.sent

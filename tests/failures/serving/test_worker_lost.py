@@ -6,10 +6,12 @@ import os
 import re
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from tests.failures.load import Load, transaction
-from tests.failures.scorer_home import get, predict, scorer_home, until
+from tests.failures.scorer_home import ScorerHome, get, predict, scorer_home, until
 
 
 class Kept(Load):
@@ -98,25 +100,29 @@ def test_what_a_leaving_worker_counted_last_is_not_lost(tmp_path: Path) -> None:
         assert sum(home.recorded().values()) == 60
 
 
-def test_a_stalled_supervisor_does_not_kill_its_workers_when_it_wakes(tmp_path: Path) -> None:
-    with scorer_home(tmp_path, silence_s=1.5) as home:
-        home.settle()
-        before = set(home.workers())
-        assert home.process is not None
-        os.kill(home.process.pid, signal.SIGSTOP)
-        threading.Event().wait(3)
-        os.kill(home.process.pid, signal.SIGCONT)
-        assert home.client.status().workers == 2
-        threading.Event().wait(0.5)
-        assert set(home.workers()) == before
-        assert home.ready()
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScorerHome]:
+    """A scorer that is soon worried about silence."""
+    with scorer_home(tmp_path_factory.mktemp("quick"), silence_s=1.5) as made:
+        made.settle()
+        yield made
 
 
-def test_a_silent_worker_is_killed_and_replaced(tmp_path: Path) -> None:
-    with scorer_home(tmp_path, silence_s=1.5) as home:
-        home.settle()
-        pid = home.workers()[0]
-        os.kill(pid, signal.SIGSTOP)
-        until(lambda: pid not in home.workers() and len(home.workers()) == 2, "its replacement runs")
-        until(lambda: home.client.status().workers == 2, "its replacement serves")
-        assert json.loads(predict(home.connection(), [transaction("x", 1)])[1])["predictions"][0]["score"] is not None
+def test_a_stalled_supervisor_does_not_kill_its_workers_when_it_wakes(quick: ScorerHome) -> None:
+    before = set(quick.workers())
+    assert quick.process is not None
+    os.kill(quick.process.pid, signal.SIGSTOP)
+    threading.Event().wait(3)
+    os.kill(quick.process.pid, signal.SIGCONT)
+    assert quick.client.status().workers == 2
+    threading.Event().wait(0.5)
+    assert set(quick.workers()) == before
+    assert quick.ready()
+
+
+def test_a_silent_worker_is_killed_and_replaced(quick: ScorerHome) -> None:
+    pid = quick.workers()[0]
+    os.kill(pid, signal.SIGSTOP)
+    until(lambda: pid not in quick.workers() and len(quick.workers()) == 2, "its replacement runs")
+    until(lambda: quick.client.status().workers == 2, "its replacement serves")
+    assert json.loads(predict(quick.connection(), [transaction("x", 1)])[1])["predictions"][0]["score"] is not None
