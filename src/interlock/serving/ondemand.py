@@ -23,9 +23,10 @@ from interlock.decision.decide import Model
 from interlock.decision.table import BUCKETS, Arm, RouteTable
 from interlock.serving.call import Unanswered
 from interlock.serving.catalogue import Admitted, Catalogue
-from interlock.serving.pipeline import Pipeline, Surroundings, Tallies
+from interlock.serving.pipeline import Pipeline
 from interlock.serving.repository import Repository
 from interlock.serving.route import Route, Side
+from interlock.serving.surroundings import Surroundings, Tallies
 from interlock.serving.tick import Made, Share, Tick
 
 ON_DEMAND = "on-demand"
