@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from dataclasses import dataclass
+
+import msgspec
 
 from interlock.base.clock import Clock
 from interlock.decision.decide import Decided, Model, Vectors, decide
@@ -23,8 +24,7 @@ the machine: a thread that is not scheduled for a few milliseconds must not read
 the deadline bounds the waiting anyway."""
 
 
-@dataclass(frozen=True)
-class Called:
+class Called(msgspec.Struct, frozen=True):
     """One model call.
 
     Attributes:

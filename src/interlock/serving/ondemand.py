@@ -182,6 +182,10 @@ class OnDemand:
         """Vectors waiting."""
         return sum(held.pipeline.queued for held in self._held.values())
 
+    def age_ns(self, now_ns: int) -> int:
+        """See `Pipeline.age_ns`."""
+        return max([0, *(held.pipeline.age_ns(now_ns) for held in self._held.values())])
+
     def hung_since(self) -> int:
         """When the oldest model call that still runs began; 0: none does."""
         running = [route.hung_since() for held in self._held.values() for route in held.pipeline.routes()]

@@ -302,10 +302,12 @@ class Worker:
                 hung |= bool(since) and now - since > self._settings.scoring.hang_s * NS_PER_S
         every = self.pipelines.values()
         tallies = [each.tallies for each in every]
-        apart = 0
+        wall, apart = self._clock.now_ns(), 0
+        ages = [each.age_ns(wall) for each in every]
         if self.ondemand is not None:
             tallies.append(self.ondemand.tallies)
             apart = self.ondemand.queued
+            ages.append(self.ondemand.age_ns(wall))
             since = self.ondemand.hung_since()
             hung |= bool(since) and now - since > self._settings.scoring.hang_s * NS_PER_S
         denials, self._denials[:] = self._denials[:], []
@@ -329,7 +331,7 @@ class Worker:
             any(each.degraded for each in every),
             denials,
             self._front.inflight,
-            max((each.age_ns(self._clock.now_ns()) for each in every), default=0) / NS_PER_S,
+            max(ages, default=0) / NS_PER_S,
         )
 
     def _traces(self, settings: Settings) -> Tracing | None:
