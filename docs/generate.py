@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from interlock import settings
 from interlock.apps.cli import main
+from interlock.serving import metrics
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
@@ -63,9 +64,24 @@ def settings_page() -> str:
     return "\n".join(parts) + "\n"
 
 
+def metrics_page() -> str:
+    """Every metric of the scorer with its kind and labels."""
+    parts = [
+        "# Metrics\n",
+        _NOTE,
+        "`GET /metrics` of any worker tells of all workers of its supervisor, those that have ended included.",
+        "`{service}` stands for the service's name, with `_` for `-`: `fraud_prediction_requests_total`.\n",
+        "| metric | kind | labels | meaning |\n|---|---|---|---|",
+    ]
+    parts += [
+        f"| `{name}` | {kind} | {', '.join(labels) or '–'} | {text} |" for name, kind, labels, text in metrics.FAMILIES
+    ]
+    return "\n".join(parts) + "\n"
+
+
 def reference() -> dict[str, str]:
     """What the generated pages should hold, by file name."""
-    return {"cli.md": cli_page(), "settings.md": settings_page()}
+    return {"cli.md": cli_page(), "metrics.md": metrics_page(), "settings.md": settings_page()}
 
 
 def dead_links() -> list[str]:

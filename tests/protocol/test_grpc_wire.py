@@ -294,12 +294,6 @@ def test_a_malformed_timeout_is_refused(text: str) -> None:
         grpc.timeout_ns(text)
 
 
-def test_the_trace_id_is_taken_from_a_well_formed_traceparent_alone() -> None:
-    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
-    assert grpc.trace_id(f"00-{trace}-00f067aa0ba902b7-01") == trace
-    assert not any(map(grpc.trace_id, ("", trace, f"00-{trace}-x-01", f"00-{'0' * 32}-00f067aa0ba902b7-01")))
-
-
 def test_a_status_message_is_percent_encoded() -> None:
     assert grpc.percent_encoded("50% — é\n") == "50%25 %E2%80%94 %C3%A9%0A"
 

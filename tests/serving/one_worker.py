@@ -29,9 +29,12 @@ from interlock.features.options import StoreOptions
 from interlock.serving.call import Call, Unanswered
 from interlock.serving.fence import Fence, create
 from interlock.serving.options import ServingOptions
-from interlock.serving.pipeline import Pipeline, Surroundings
+from interlock.serving.pipeline import Pipeline
 from interlock.serving.route import Route
+from interlock.serving.score_cache import ScoreCache
+from interlock.serving.surroundings import Surroundings
 from interlock.serving.tick import Row
+from interlock.serving.trace import Trace
 
 SALT = "cd" * 32
 FOLDER = "sha256:" + "f" * 64
@@ -120,6 +123,7 @@ class OneWorker:
         self.recorder = ListRecorder()
         self.fence = Fence(create(), writable=True)
         self.clock = TwoClocks(self.wall)
+        self.scores = ScoreCache(self.options.score_cache) if self.options.score_cache else None
         self.pipeline = Pipeline(
             "fraud",
             Surroundings(
@@ -131,6 +135,8 @@ class OneWorker:
                 SeededIds(1),
                 self.options,
                 b"worker-1",
+                self.scores,
+                self.options.otlp_url is not None,
             ),
         )
         self.models: dict[str, Model] = {}
@@ -174,7 +180,9 @@ class OneWorker:
         claim = f"fraud:{name}".encode()
         return Row(call, place, name, inputs, entities, claim, now, now, (None, 1.0), "anonymous", "")
 
-    def submit(self, *names: str, card: int = 0) -> asyncio.Future[list[bytes] | Unanswered]:
+    def submit(
+        self, *names: str, card: int = 0, trace: Trace | None = None
+    ) -> asyncio.Future[list[bytes] | Unanswered]:
         """One request with these transactions, of cards from `card` on."""
         future: asyncio.Future[list[bytes] | Unanswered] = asyncio.get_running_loop().create_future()
 
@@ -183,6 +191,7 @@ class OneWorker:
             future.set_result(outcome)
 
         call = Call(len(names), done)
+        call.trace = trace
         rows = [self.row(call, place, name, card + place) for place, name in enumerate(names)]
         try:
             self.pipeline.submit(rows)

@@ -322,3 +322,20 @@ def test_a_route_in_use_is_not_drained_and_its_counts_stay_a_while() -> None:
             first.sides[0].model.runtime.run(np.zeros((1, 1), np.float32))  # the session has been let go
 
     run(scene)
+
+
+def test_the_age_of_the_queue_is_that_of_the_transaction_which_waits_longest() -> None:
+    async def work() -> None:
+        worker = await OneWorker().warm()
+        worker.route(constant("1.0.0", 0.1))
+        assert worker.pipeline.age_ns(worker.wall.now_ns()) == 0
+        first = worker.submit("a")
+        worker.wall.advance(0.25)
+        second = worker.submit("b")
+        worker.wall.advance(0.5)
+        assert worker.pipeline.age_ns(worker.wall.now_ns()) == 750_000_000
+        await asyncio.gather(first, second)
+        assert worker.pipeline.age_ns(worker.wall.now_ns()) == 0
+        worker.close()
+
+    asyncio.run(work())

@@ -34,10 +34,10 @@ def test_generations_of_one_version_add_up_and_ended_workers_stay() -> None:
     for generation, version in ((1, "1.0.0"), (2, "1.1.0"), (3, "1.0.0")):
         tally.remember(table(generation, version))
     first = report(1, 3, status=7)
-    tally.add(None, first)
-    tally.add(first, report(1, 5))
-    tally.add(None, report(2, 2))
-    tally.add(None, report(3, 1))
+    tally.add(None, first, 1)
+    tally.add(first, report(1, 5), 1)
+    tally.add(None, report(2, 2), 1)
+    tally.add(None, report(3, 1), 1)
     tally.retire(first)
     page = tally.page([report(1, 0, status=4)], {})
     assert answered(page) == {"1.0.0": 6, "1.1.0": 2}
@@ -48,6 +48,6 @@ def test_a_thousand_generations_leave_a_bounded_memory_and_the_newest_names() ->
     tally = Tally()
     for generation in range(1, GENERATIONS * 3):
         tally.remember(table(generation, f"1.{generation % 2}.0"))
-    tally.add(None, report(GENERATIONS * 3 - 1, 4))
+    tally.add(None, report(GENERATIONS * 3 - 1, 4), 1)
     assert answered(tally.page([], {})) == {f"1.{(GENERATIONS * 3 - 1) % 2}.0": 4}
     assert len(tally._versions) == GENERATIONS

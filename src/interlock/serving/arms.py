@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from dataclasses import dataclass
+
+import msgspec
 
 from interlock.base.clock import Clock
 from interlock.decision.decide import Decided, Model, Vectors, decide
@@ -23,13 +24,22 @@ the machine: a thread that is not scheduled for a few milliseconds must not read
 the deadline bounds the waiting anyway."""
 
 
-@dataclass(frozen=True)
-class Called:
-    """One model call: what it decided, or None when it failed, and how long it took."""
+class Called(msgspec.Struct, frozen=True):
+    """One model call.
+
+    Attributes:
+        decided: None when it failed.
+        model_ns: how long it took.
+        error: the class of what it raised.
+        started_ns: monotonic.
+        rows: for how many rows the model was run; fewer than were asked where scores were known.
+    """
 
     decided: Decided | None
     model_ns: int
     error: str = ""
+    started_ns: int = 0
+    rows: int = 1
 
 
 def call(model: Model, vectors: Vectors, clock: Clock) -> Called:
@@ -38,8 +48,8 @@ def call(model: Model, vectors: Vectors, clock: Clock) -> Called:
     try:
         decided = decide(model, vectors)
     except Exception as error:  # a model may raise anything; the champion answers then
-        return Called(None, clock.monotonic_ns() - started, type(error).__name__)
-    return Called(decided, clock.monotonic_ns() - started)
+        return Called(None, clock.monotonic_ns() - started, type(error).__name__, started)
+    return Called(decided, clock.monotonic_ns() - started, "", started, len(vectors))
 
 
 class _Job:

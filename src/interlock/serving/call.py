@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from interlock.serving.trace import Trace
+
 
 class Unanswered(Exception):
     """A request that gets no prediction: HTTP status, message, and when to come again (seconds; 0: not)."""
@@ -31,9 +33,10 @@ class Call:
 
     Attributes:
         version: of the last decision made for it; empty while every reply was a stored one.
+        trace: what it goes through, where that is sampled.
     """
 
-    __slots__ = ("_done", "deadline_ns", "ended", "left", "replies", "urgent", "version")
+    __slots__ = ("_done", "deadline_ns", "ended", "left", "replies", "trace", "urgent", "version")
 
     def __init__(self, size: int = 0, done: Done | None = None, deadline_ns: int = 0, urgent: bool = True) -> None:
         self._done = done
@@ -41,6 +44,7 @@ class Call:
         self.urgent = urgent
         self.ended = False
         self.version = ""
+        self.trace: Trace | None = None
         self.expect(size)
 
     def expect(self, size: int) -> None:

@@ -126,6 +126,9 @@ class Totals(msgspec.Struct, frozen=True):
         pinned: decisions by a version that the caller named.
         unrouted: transactions of a segment whose service did not answer here: the one that was asked decided.
         denied: requests that the gate turned away.
+        score_cache_hits: scores that were known already.
+        spans_dropped: of sampled requests, which reached no collector.
+        cpu_seconds: user and system time of the process.
     """
 
     responses: dict[str, int] = {}
@@ -140,6 +143,9 @@ class Totals(msgspec.Struct, frozen=True):
     pinned: int = 0
     unrouted: int = 0
     denied: int = 0
+    score_cache_hits: int = 0
+    spans_dropped: int = 0
+    cpu_seconds: float = 0.0
 
 
 class Report(msgspec.Struct, frozen=True, tag="report"):
@@ -153,6 +159,8 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
         hung: a model call has been running for too long: replace this worker.
         degraded: the store does not answer at present.
         denials: what was not allowed since the report before.
+        inflight: requests to score that are not answered yet.
+        queue_age_s: since when the transaction that waits longest for a tick has been here.
     """
 
     counts: WorkerCounts
@@ -163,6 +171,8 @@ class Report(msgspec.Struct, frozen=True, tag="report"):
     hung: bool = False
     degraded: bool = False
     denials: list[Denial] = []
+    inflight: int = 0
+    queue_age_s: float = 0.0
 
 
 class AskMetrics(msgspec.Struct, frozen=True, tag="ask_metrics"):

@@ -25,9 +25,10 @@ from interlock.decision.decide import Model
 from interlock.decision.table import BUCKETS, Arm, RouteTable
 from interlock.serving.call import Unanswered
 from interlock.serving.catalogue import Admitted, Catalogue
-from interlock.serving.pipeline import Pipeline, Surroundings, Tallies
+from interlock.serving.pipeline import Pipeline
 from interlock.serving.repository import Repository
 from interlock.serving.route import Route, Side
+from interlock.serving.surroundings import Surroundings, Tallies
 from interlock.serving.tick import Made, Share, Tick
 
 ON_DEMAND = "on-demand"
@@ -191,6 +192,10 @@ class OnDemand:
     def queued(self) -> int:
         """Vectors waiting."""
         return sum(held.pipeline.queued for held in self._held.values())
+
+    def age_ns(self, now_ns: int) -> int:
+        """See `Pipeline.age_ns`."""
+        return max([0, *(held.pipeline.age_ns(now_ns) for held in self._held.values())])
 
     async def idle(self) -> None:
         """Wait until nothing is under way."""

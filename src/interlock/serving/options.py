@@ -63,6 +63,13 @@ class ServingOptions:
         tls_cert: PEM file of the scoring door's certificate chain, relative to the home; None: plaintext.
         tls_key: PEM file of its private key; None: it stands in `tls_cert`.
         tls_client_ca: PEM file of the authorities whose client certificates are required (mTLS); None: none is.
+        otlp_url: where spans of sampled requests go (OTLP/HTTP, JSON), such as `http://collector:4318`; the
+            path is `/v1/traces` unless it has one; None: nothing is traced.
+        trace_ratio: share of the requests without a `traceparent` that are sampled, 0 to 1; a request with one is
+            sampled as its caller says.
+        trace_queue: spans that wait for the collector at most; what comes beyond them is dropped and counted.
+        score_cache: scores that a worker keeps, by bundle and vector; 0: none.
+        cpu_hour_price: of one CPU for one hour, in any currency, for the cost metric; None: there is none.
     """
 
     mode: Literal["full", "tensors-only", "features-only"] = "full"
@@ -110,3 +117,17 @@ class ServingOptions:
     tls_cert: str | None = None
     tls_key: str | None = None
     tls_client_ca: str | None = None
+    otlp_url: str | None = None
+    trace_ratio: float = 0.0
+    trace_queue: int = 4_096
+    score_cache: int = 0
+    cpu_hour_price: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no process could serve with; settings say it with the group's name."""
+        if not 0.0 <= self.trace_ratio <= 1.0:
+            raise ValueError("trace_ratio is a share, from 0 to 1")
+        if self.score_cache < 0 or self.trace_queue < 1:
+            raise ValueError("score_cache is 0 or more, trace_queue 1 or more")
+        if self.cpu_hour_price is not None and not 0.0 <= self.cpu_hour_price < float("inf"):
+            raise ValueError("cpu_hour_price is a price")

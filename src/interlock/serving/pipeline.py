@@ -15,66 +15,20 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any
 
-from interlock.base.clock import NS_PER_MS, NS_PER_S, Clock, EdgeClock
+from interlock.base.clock import NS_PER_MS, NS_PER_S
 from interlock.base.errors import UnreachableError
-from interlock.base.ids import Ids
-from interlock.decision.record import DecisionRecord
-from interlock.features.online import ANSWERED, DAMAGED, HELD, RESUMED, OnlineStore, TripRequest, TripResult
+from interlock.features.online import ANSWERED, DAMAGED, HELD, RESUMED, TripRequest, TripResult
+from interlock.serving import trace
 from interlock.serving.call import Unanswered
-from interlock.serving.fence import Fence
-from interlock.serving.options import ServingOptions
 from interlock.serving.route import Route, Side
+from interlock.serving.surroundings import Surroundings, Tallies
 from interlock.serving.tick import Made, Row, Share, Tick
 
 _log = logging.getLogger(__name__)
 _REPORTED_S = 5
 """How long the last counts of a drained route stay in the reports."""
-
-
-class Recorder(Protocol):
-    """What `decision.segment.SegmentWriter` offers."""
-
-    def append(self, records: Sequence[DecisionRecord]) -> None:
-        """Write a tick's records.
-
-        Raises:
-            UnreachableError: they could not be written.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What every service of a worker shares."""
-
-    store: OnlineStore
-    recorder: Recorder
-    fence: Fence
-    clock: Clock
-    edge: EdgeClock
-    ids: Ids
-    options: ServingOptions
-    holder: bytes
-
-
-@dataclass
-class Tallies:
-    """Plain counters of a service."""
-
-    held: int = 0
-    repeated: int = 0
-    unrecorded: int = 0
-    store_failures: int = 0
-    shed: int = 0
-    expired: int = 0
-    pinned: int = 0
-    unrouted: int = 0
-
-
-TALLIES = tuple(field.name for field in fields(Tallies))
 
 
 class Pipeline:
@@ -115,6 +69,10 @@ class Pipeline:
     def retreated(self) -> bool:
         """Whether the champion alone may answer now."""
         return self._route is not None and self._retreated(self._route)
+
+    def age_ns(self, now_ns: int) -> int:
+        """How long, by the wall clock, the first of those that wait has been here; 0 when none waits."""
+        return max([0, *(now_ns - queue[0].received_ns for queue in (self._urgent, self._batch) if queue)])
 
     def install(self, route: Route) -> None:
         """Route by this from the next tick on."""
@@ -207,8 +165,11 @@ class Pipeline:
             raise UnreachableError("no route", "install a table")
         route.in_flight += 1
         try:
-            tick = Tick(route, around.options, around.clock, around.ids)
+            tick = Tick(route, around.options, around.clock, around.ids, around.scores, around.traced)
+            started = around.clock.monotonic_ns() if around.traced else 0
             results = await self._trip(rows)
+            if around.traced:
+                self._note(rows, trace.STORE, started, results is None)
             if results is None:
                 await self._give_out(tick, [tick.fall_back(row, None) for row in rows])
                 return
@@ -231,7 +192,7 @@ class Pipeline:
             raise UnreachableError("no route", "install a table")
         route.in_flight += 1
         try:
-            tick = Tick(route, around.options, around.clock, around.ids)
+            tick = Tick(route, around.options, around.clock, around.ids, around.scores, around.traced)
             width = 4 * route.sides[0].model.width if route.sides else 0
             fitting: list[Row] = []
             for row in rows:
@@ -340,18 +301,15 @@ class Pipeline:
         """Record, store the replies, then send them; shadows come after."""
         if not made:
             return
-        try:
-            self._around.recorder.append([each.record for each in made])
-        except UnreachableError as error:
-            _log.error("decisions cannot be recorded: %s", error)
-            if self._around.options.unwritable == "stop":
-                for each in made:
-                    each.row.call.fail(Unanswered(503, "decisions cannot be recorded", 5))
-                return
-            self.tallies.unrecorded += len(made)
+        started = self._around.clock.monotonic_ns() if self._around.traced else 0
+        if not self._record(made):
+            return
         claimed = [each for each in made if each.claimed]
         if claimed:
             await self._store(claimed)
+        if self._around.traced:
+            self._note([each.row for each in made], trace.RECORD, started)
+            trace.decided((each.row.call, each.record) for each in made if not each.superseded)
         for each in made:
             self.tallies.pinned += bool(each.row.pinned)
             if not each.superseded:
@@ -362,6 +320,24 @@ class Pipeline:
             for side in tick.route.shadows:
                 tick.route.in_flight += 1
                 self._spawn(self._beside(tick, side, made))
+
+    def _record(self, made: list[Made]) -> bool:
+        """Write the decisions; False: they cannot be, and so nobody is answered."""
+        try:
+            self._around.recorder.append([each.record for each in made])
+        except UnreachableError as error:
+            _log.error("decisions cannot be recorded: %s", error)
+            if self._around.options.unwritable == "stop":
+                for each in made:
+                    each.row.call.fail(Unanswered(503, "decisions cannot be recorded", 5))
+                return False
+            self.tallies.unrecorded += len(made)
+        return True
+
+    def _note(self, rows: list[Row], name: str, started: int, failed: bool = False) -> None:
+        """A step of the traced requests in a tick, from then until now."""
+        times = started, self._around.clock.monotonic_ns()
+        trace.step((row.call for row in rows), name, times, {"interlock.batch": len(rows)}, failed)
 
     async def _store(self, claimed: list[Made]) -> None:
         try:

@@ -16,10 +16,12 @@ from interlock.decision.decide import RANK, Vectors, flagged
 from interlock.decision.record import DecisionRecord
 from interlock.features.online import TripResult
 from interlock.features.vector import assemble
+from interlock.serving import trace
 from interlock.serving.arms import Called, call
 from interlock.serving.call import Call
 from interlock.serving.options import ServingOptions
 from interlock.serving.route import FALLBACK, Route, Side
+from interlock.serving.score_cache import ScoreCache
 from interlock.serving.wire import v1
 
 
@@ -102,13 +104,27 @@ class Tick:
         options: deadlines.
         clock: measures model time.
         ids: for decision ids.
+        scores: known scores, or None: every row is scored.
+        traced: whether model calls are noted in the traces of their requests.
     """
 
-    def __init__(self, route: Route, options: ServingOptions, clock: Clock, ids: Ids) -> None:
+    def __init__(
+        self,
+        route: Route,
+        options: ServingOptions,
+        clock: Clock,
+        ids: Ids,
+        scores: ScoreCache | None = None,
+        traced: bool = False,
+    ) -> None:
         self.route = route
         self._options = options
         self._clock = clock
         self._ids = ids
+        # Guards compare how long arms take: an arm whose scores are known would look faster than it
+        # is, so while a rollout is unsettled every arm computes every score, after a retreat too.
+        self._scores = scores if route.table.settled else None
+        self._traced = traced
         self.retreated = False
         self._rows: list[Row] = []
         self._results: Sequence[TripResult | None] = ()
@@ -161,7 +177,10 @@ class Tick:
 
     def inline(self, share: Share) -> list[Made]:
         """Decide an arm's rows here and now."""
-        return self._outcome(share, call(share.side.model, self._of(share.side, share.rows), self._clock), 0)
+        model, vectors = share.side.model, self._of(share.side, share.rows)
+        if self._scores is None:
+            return self._outcome(share, call(model, vectors, self._clock), 0)
+        return self._outcome(share, self._scores.call(model, vectors, self._clock), 0)
 
     async def on_lane(self, share: Share, patience_s: float | None = None) -> list[Made]:
         """Decide an arm's rows on its thread; the champion answers what misses the deadline.
@@ -179,9 +198,13 @@ class Tick:
         started = self._clock.monotonic_ns()
         called = await share.side.lane.run(share.side.model, self._of(share.side, share.rows), wait_s)
         late = self._clock.monotonic_ns() - started > deadline_s * NS_PER_S
+        if called is None and self._traced:
+            self._note(share, share.side, Called(None, self._clock.monotonic_ns() - started, "missed", started))
         return self._outcome(share, called, record.MISS if late else 0)
 
     def _outcome(self, share: Share, called: Called | None, flag: int) -> list[Made]:
+        if called is not None and self._traced:
+            self._note(share, share.side, called)
         if called is not None and called.decided is not None:
             return self._answers(share, share.side, called, flag)
         flag = record.MISS if called is None else record.ERROR
@@ -189,9 +212,24 @@ class Tick:
         if champion is not None and share.side is not champion and not self.route.apart:
             # Inline, and not on the champion's thread: these rows have waited long enough.
             instead = call(champion.model, self._of(champion, share.rows), self._clock)
+            if self._traced:
+                self._note(share, champion, instead)
             if instead.decided is not None:
                 return self._answers(share, champion, instead, flag)
         return [self.fall_back(self._rows[i], self._results[i], share.side, flag) for i in share.rows]
+
+    def _note(self, share: Share, side: Side, called: Called) -> None:
+        """A model call as a step of the traced requests that took part in it."""
+        known: dict[str, trace.Attribute] = {
+            "interlock.arm": side.arm.name,
+            "interlock.model_version": side.arm.version,
+            "interlock.batch": len(share.rows),
+            "interlock.rows_scored": called.rows,
+        }
+        if called.error:
+            known["error.type"] = called.error
+        times = called.started_ns, called.started_ns + called.model_ns
+        trace.step((row.call for row in self.rows_of(share)), trace.MODEL, times, known, bool(called.error))
 
     def _answers(self, share: Share, side: Side, called: Called, flag: int) -> list[Made]:
         """Records and replies of one arm's rows; `side` answered, `share.side` was chosen."""
@@ -199,8 +237,8 @@ class Tick:
         if decided is None:
             raise AssertionError("an outcome without decisions")
         size, scores = len(share.rows), decided.scores.tolist()
-        if side is share.side:
-            side.counts.time(counts.batch_bin(size), called.model_ns)
+        if side is share.side and called.rows:
+            side.counts.time(counts.batch_bin(called.rows), called.model_ns)
         flag |= (record.RETREATED if self.retreated else 0) | (record.GIVEN if self._given is not None else 0)
         propensity = self._propensity(share.side)
         block, width = self._of(side, share.rows).tobytes(), 4 * side.model.width

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from concurrent.futures import Executor
 from functools import partial
+from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 from interlock.adapters.files.keys import token_key
@@ -20,14 +21,15 @@ from interlock.privacy.token import Tokeniser
 from interlock.registry.bundle import Bundle
 from interlock.serving.catalogue import Catalogue
 from interlock.serving.ondemand import OnDemand, Order
-from interlock.serving.pipeline import Surroundings
 from interlock.serving.repository import Repository
+from interlock.serving.surroundings import Surroundings
 from interlock.settings import Settings, read_endpoints
 from interlock.trust import admission
 from interlock.trust.principal import Issuer
 
 if TYPE_CHECKING:
     from interlock.adapters.oidc.verifier import Verifier
+    from interlock.adapters.otlp.exporter import OtlpExporter
 
 
 def repository(settings: Settings, clock: Clock) -> Repository:
@@ -106,6 +108,21 @@ async def online_store(settings: Settings) -> OnlineStore:
     if settings.scoring.mode == "tensors-only":
         return NoStore()
     return await RedisOnlineStore.connect(store_url(settings), online_features(), settings.store)
+
+
+def span_sink(settings: Settings, worker: str) -> OtlpExporter | None:
+    """Where a worker's spans go; None: nowhere, nothing is traced."""
+    options = settings.scoring
+    if options.otlp_url is None:
+        return None
+    from interlock.adapters.otlp.exporter import OtlpExporter  # a scorer that traces nothing need not load it
+
+    resource = {
+        "service.name": "interlock-scorer",
+        "service.version": version("interlock"),
+        "service.instance.id": worker,
+    }
+    return OtlpExporter(options.otlp_url, resource, options.trace_queue)
 
 
 def token_verifier(settings: Settings, issuers: Collection[Issuer], before: Verifier | None) -> Verifier | None:

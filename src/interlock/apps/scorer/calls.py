@@ -16,6 +16,7 @@ from grpclib.protocol import Stream
 from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import UsageError
 from interlock.serving.options import ServingOptions
+from interlock.serving.trace import Trace
 from interlock.serving.wire import grpc as wire
 from interlock.serving.wire.grpc import Code, Refusal
 
@@ -64,6 +65,7 @@ class Call:
         started_ns: monotonic.
         deadline_ns: monotonic; 0: none.
         label: `<service>|<model version>` for metrics, set by whoever answers.
+        trace: what it goes through, where that is sampled.
     """
 
     __slots__ = (
@@ -80,6 +82,7 @@ class Call:
         "started_ns",
         "stream",
         "task",
+        "trace",
         "waits_ns",
     )
 
@@ -95,6 +98,7 @@ class Call:
         self.headers = headers
         self.path = headers.get(":path", "")
         self.label = ""
+        self.trace: Trace | None = None
         self.done = False
         self.task: asyncio.Task[None] | None = None
         self.started_ns = connection.shared.now_ns()

@@ -11,6 +11,7 @@ from interlock.apps.scorer.gate import CHALLENGE
 from interlock.base.clock import NS_PER_MS
 from interlock.base.errors import UsageError
 from interlock.serving.call import Unanswered
+from interlock.serving.trace import Parent, parse
 
 HEADER_LENGTH = b"inference-header-content-length"
 OCTETS = b"application/octet-stream"
@@ -23,6 +24,7 @@ class Terms:
 
     priority: int
     timeout_ns: int
+    parent: Parent | None
     trace_id: str
 
 
@@ -83,12 +85,5 @@ def terms_of(headers: Mapping[bytes, bytes], max_wait_s: float) -> Terms:
     if not given.isdigit() or len(given) > 9:
         raise UsageError("the timeout is not a number of milliseconds", "send digits in x-interlock-timeout-ms")
     timeout = min(int(given), int(max_wait_s * 1000))
-    return Terms(_PRIORITIES.index(priority), timeout * NS_PER_MS, trace_id(headers.get(b"traceparent", b"")))
-
-
-def trace_id(header: bytes) -> str:
-    """The trace id of a W3C traceparent, or nothing."""
-    parts = header.split(b"-")
-    if len(parts) != 4 or len(parts[1]) != 32 or any(c not in b"0123456789abcdef" for c in parts[1]):
-        return ""
-    return parts[1].decode()
+    parent = parse(headers.get(b"traceparent", b"").decode("latin-1"))
+    return Terms(_PRIORITIES.index(priority), timeout * NS_PER_MS, parent, parent.trace_id if parent else "")

@@ -336,6 +336,7 @@ class _Asked(Call):
         super().__init__(deadline_ns=caller.deadline_ns, urgent=caller.priority == 0)
         self.request = request
         self.caller = caller
+        self.trace = caller.trace
         self._finished = finished
 
     def done(self, outcome: list[Any] | Unanswered) -> None:

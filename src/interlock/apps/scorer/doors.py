@@ -20,6 +20,7 @@ from interlock.apps.scorer.desk import Desk, House
 from interlock.apps.scorer.exchange import Exchange
 from interlock.apps.scorer.gate import Gate
 from interlock.apps.scorer.ports import Caller
+from interlock.apps.scorer.tracing import Tracing
 from interlock.base.errors import RefusedError, UnreachableError, UsageError
 from interlock.serving.call import Call, Unanswered
 from interlock.serving.options import ServingOptions
@@ -40,6 +41,7 @@ class _Predict(Call):
 
     def __init__(self, exchange: Exchange, service: str, caller: Caller) -> None:
         super().__init__(deadline_ns=caller.deadline_ns, urgent=caller.priority == 0)
+        self.trace = caller.trace
         self._exchange = exchange
         self._service = service
 
@@ -80,16 +82,24 @@ class Doors:
         gate: tells callers apart, and lets them in or not.
         options: bounds.
         explains: the process that explains, or None: nobody does here.
+        tracing: begins the traces of scoring requests, or None: none is traced.
     """
 
     def __init__(
-        self, house: House, desk: Desk, gate: Gate, options: ServingOptions, explains: Explains | None = None
+        self,
+        house: House,
+        desk: Desk,
+        gate: Gate,
+        options: ServingOptions,
+        explains: Explains | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._house = house
         self._desk = desk
         self._gate = gate
         self._options = options
         self._explains = explains
+        self._tracing = tracing
         self._waiting: set[asyncio.Task[None]] = set()
 
     def handle(self, exchange: Exchange) -> None:
@@ -126,11 +136,16 @@ class Doors:
         """Who asks, if they may; every word of it is looked at again with every request."""
         if not action:
             return _ANYONE
+        trace_id = terms.trace_id
+        if self._tracing is not None and (name := _SPANS.get(action)) is not None:
+            # Before the gate: what is turned away is seen too.
+            exchange.trace = self._tracing.begin(name, terms.parent, exchange.started_ns)
+            trace_id = trace_id or (exchange.trace.trace_id if exchange.trace else "")
         principal = self._gate.identify(exchange.head.headers, exchange.certificate)
         self._gate.check(principal, action, service)
         deadline = exchange.started_ns + terms.timeout_ns if terms.timeout_ns else 0
         may, sees = partial(self._gate.check, principal), partial(self._gate.sees, principal)
-        return Caller(principal.name, principal.roles, terms.priority, deadline, terms.trace_id, may, sees)
+        return Caller(principal.name, principal.roles, terms.priority, deadline, trace_id, may, sees, exchange.trace)
 
     def _predict(self, exchange: Exchange, caller: Caller, service: str) -> None:
         body = content(exchange, self._options.max_body_bytes)
@@ -233,6 +248,12 @@ class Doors:
 
 
 _ANYONE = Caller("")
+_SPANS = {
+    "predict": "POST /v1/models/{model}:predict",
+    "infer": "POST /v2/models/{model}/infer",
+    "explain": "POST /v1/models/{model}:explain",
+}
+"""Server span by action: the method and the route, never what a caller put into it."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from interlock.serving.trace import Trace
 from interlock.serving.wire import v1
 
 if TYPE_CHECKING:
@@ -45,9 +46,10 @@ class Exchange:
         body: whole.
         closes: the connection ends after this one.
         label: `<service>|<model version>` for the latency metric, or empty.
+        trace: what it goes through, where that is sampled.
     """
 
-    __slots__ = ("_connection", "body", "closes", "head", "label", "response", "started_ns")
+    __slots__ = ("_connection", "body", "closes", "head", "label", "response", "started_ns", "trace")
 
     def __init__(self, connection: Connection, head: Head, started_ns: int) -> None:
         self._connection = connection
@@ -55,6 +57,7 @@ class Exchange:
         self.body = b""
         self.closes = False
         self.label = ""
+        self.trace: Trace | None = None
         self.started_ns = started_ns
         self.response: tuple[bytes, bytes] | None = None
         """(head without its last line, body): whether it closes is known when it goes out."""

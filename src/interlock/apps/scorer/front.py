@@ -24,6 +24,7 @@ from interlock.apps.scorer.gate import Denied, Gate
 from interlock.apps.scorer.grpc import GrpcDoor
 from interlock.apps.scorer.http import Server
 from interlock.apps.scorer.ports import Caller
+from interlock.apps.scorer.tracing import Tracing
 from interlock.base.clock import NS_PER_S, Clock, EdgeClock
 from interlock.base.ids import Ids
 from interlock.features.definition import FeatureSet
@@ -31,6 +32,9 @@ from interlock.serving import metrics
 from interlock.serving.wire.grpc import Code
 from interlock.settings import Settings
 from interlock.wiring import scorer as rows
+
+_FAULTS = (Code.INTERNAL, Code.UNAVAILABLE, Code.DEADLINE_EXCEEDED, Code.UNIMPLEMENTED)
+"""Codes that OpenTelemetry's conventions for gRPC servers call an error of the server."""
 
 
 class Front:
@@ -43,6 +47,7 @@ class Front:
         clocks: the machine's, and the edge's.
         ids: of decisions.
         denied: gets what was denied at the gate.
+        tracing: of scoring requests; None: none is traced.
     """
 
     def __init__(  # long: the worker's parts
@@ -53,6 +58,7 @@ class Front:
         clocks: tuple[Clock, EdgeClock],
         ids: Ids,
         denied: Denied,
+        tracing: Tracing | None = None,
     ) -> None:
         self._clock, edge = clocks
         options = settings.scoring
@@ -60,9 +66,10 @@ class Front:
         self._options = options
         self._gate = Gate.from_home(settings, self._clock, denied)
         explains = ExplainClient(settings.places.explain_socket, settings.explain.patience_s)
-        self._doors = Doors(house, desk, self._gate, options, explains)
+        self._tracing = tracing
+        self._doors = Doors(house, desk, self._gate, options, explains, tracing)
         self.server = Server(self._doors.handle, self._note, options, self._clock)
-        self._grpc = GrpcDoor(desk, self._identify, options, self._clock, self._note_call)
+        self._grpc = GrpcDoor(desk, self._identify, options, self._clock, self._note_call, tracing)
         self._tls = tls.Tls(options, settings.home)
         self._grpc_tls = tls.Tls(options, settings.home, tls.GRPC)
         self._watching: asyncio.Task[None] | None = None
@@ -74,6 +81,13 @@ class Front:
     def connections(self) -> int:
         """How many are open."""
         return len(self.server.connections) + self._grpc.connections
+
+    @property
+    def inflight(self) -> int:
+        """Requests to score that are not answered yet; counted when asked, not when they come."""
+        pipelines = [each.pipeline for each in self.server.connections if each.pipeline]
+        asked = [each for pipeline in pipelines for each in pipeline if each.head.method == "POST"]
+        return sum([each.response is None for each in asked]) + self._grpc.under_way
 
     @property
     def denials(self) -> int:
@@ -118,11 +132,15 @@ class Front:
         self.responses[str(status)] += 1
         if exchange.label:
             self._time(exchange.label, exchange.started_ns)
+        if exchange.trace is not None and self._tracing is not None:
+            self._tracing.end(exchange.trace, {"http.response.status_code": status}, status >= 500)
 
     def _note_call(self, call: Call, code: Code) -> None:
         self.responses[f"grpc-{code.name}"] += 1
         if call.label and code is Code.OK:
             self._time(call.label, call.started_ns)
+        if call.trace is not None and self._tracing is not None:
+            self._tracing.end(call.trace, {"rpc.grpc.status_code": int(code)}, code in _FAULTS)
 
     def _time(self, label: str, started_ns: int) -> None:
         seconds = (self._clock.monotonic_ns() - started_ns) / NS_PER_S

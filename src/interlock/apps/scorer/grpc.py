@@ -26,10 +26,12 @@ from interlock.apps.scorer.calls import Call, Shared
 from interlock.apps.scorer.http2 import Connection
 from interlock.apps.scorer.listening import Listening
 from interlock.apps.scorer.ports import Caller, Scoring
+from interlock.apps.scorer.tracing import Tracing
 from interlock.base.clock import Clock
 from interlock.base.errors import UsageError
 from interlock.serving.call import Unanswered
 from interlock.serving.options import ServingOptions
+from interlock.serving.trace import parse
 from interlock.serving.wire import grpc as wire
 from interlock.serving.wire import oip
 from interlock.serving.wire.grpc import Code, Refusal
@@ -40,6 +42,7 @@ Note = Callable[[Call, Code], None]
 
 EXTENSIONS = ("binary_tensor_data", "model_repository")
 _SERVICES = ("", "inference.GRPCInferenceService")
+_SCORES = wire.INFERENCE.rpcs["ModelInfer"].path
 _SERVING, _NOT_SERVING = 1, 2
 _SWEEP_S = 0.5
 _ANYONE = Caller("")
@@ -66,13 +69,21 @@ class GrpcDoor:
         options: bounds and times, those of HTTP where they mean the same.
         clock: for deadlines.
         note: is told every call's end, for metrics.
+        tracing: begins the traces of calls that score, or None: none is traced.
     """
 
     def __init__(
-        self, scoring: Scoring, identify: Identify, options: ServingOptions, clock: Clock, note: Note | None = None
+        self,
+        scoring: Scoring,
+        identify: Identify,
+        options: ServingOptions,
+        clock: Clock,
+        note: Note | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._scoring = scoring
         self._identify = identify
+        self._tracing = tracing
         self._shared = Shared(_ROUTES, self._receive, note or (lambda call, code: None), options, clock)
         self._shared.gone = self._gone
         self._listening: Listening | None = None
@@ -119,6 +130,11 @@ class GrpcDoor:
         """How many are open."""
         return len(self._shared.connections)
 
+    @property
+    def under_way(self) -> int:
+        """Calls that are not answered yet."""
+        return sum([each.under_way for each in self._shared.connections])
+
     def _sweep(self) -> None:
         now = self._shared.now_ns()
         for connection in list(self._shared.connections):
@@ -149,11 +165,15 @@ class GrpcDoor:
             call.refuse(_refusal(error))
 
     def _caller(self, call: Call) -> Caller:
+        parent = parse(call.headers.get("traceparent", ""))
+        trace_id = parent.trace_id if parent is not None else ""
+        if self._tracing is not None and call.path == _SCORES:
+            call.trace = self._tracing.begin(_SCORES[1:], parent, call.started_ns)
+            trace_id = trace_id or (call.trace.trace_id if call.trace else "")
         caller = self._identify(call.headers, call.certificate)
-        trace = wire.trace_id(call.headers.get("traceparent", ""))
-        if not trace and not call.deadline_ns:
+        if not trace_id and not call.deadline_ns:
             return caller
-        return msgspec.structs.replace(caller, trace_id=trace, deadline_ns=call.deadline_ns)
+        return msgspec.structs.replace(caller, trace_id=trace_id, deadline_ns=call.deadline_ns, trace=call.trace)
 
     def _infer(self, call: Call, body: bytes, caller: Caller) -> None:
         request, raw = wire.decode(body)

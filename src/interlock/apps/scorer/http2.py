@@ -147,6 +147,11 @@ class Connection(H2Protocol, AbstractHandler):
         self.connection.flush()
         self.shared.connections.add(self)
 
+    @property
+    def under_way(self) -> int:
+        """Calls that are not answered yet."""
+        return len(self._under_way)
+
     def data_received(self, data: bytes) -> None:
         """Frames have come."""
         if self._over():

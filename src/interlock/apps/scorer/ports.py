@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from interlock.serving.call import Unanswered
+from interlock.serving.trace import Trace
 from interlock.serving.wire import oip
 
 Finished = Callable[[oip.InferResponse | Unanswered], None]
@@ -38,6 +39,7 @@ class Caller(msgspec.Struct, frozen=True):
         priority: 0 real-time, 1 batch work.
         deadline_ns: monotonic time after which nobody waits any more; 0: none.
         trace_id: W3C trace id in hexadecimal, or empty.
+        trace: of the request, where it is sampled.
         may: raises Unanswered (401, 403, 429) unless an action of `trust.grants` is allowed for a service;
             it takes so many tokens of the caller's rate.
         sees: whether a service is named to the caller.
@@ -50,6 +52,7 @@ class Caller(msgspec.Struct, frozen=True):
     trace_id: str = ""
     may: Callable[[str, str, int], None] = _anything
     sees: Callable[[str], bool] = _everything
+    trace: Trace | None = None
 
 
 class Scoring(Protocol):

@@ -73,7 +73,7 @@ class Supervisor:
         on_demand = Versions(self._crew, self._checks, self._trials, settings)
         self._crew.settle_version = on_demand.settle
         self._ceiling = Ceiling(self._options)
-        self._tally = Tally()
+        self._tally = Tally(self._options.cpu_hour_price)
         self._denials = Denials()
         self._unready: set[str] = set()
         self._stop = asyncio.Event()
@@ -291,7 +291,7 @@ class Supervisor:
 
     def _heard(self, member: Member, report: Report) -> None:
         self._denials.add(report.denials, self._clock.now_ns())
-        self._tally.add(member.report, report)
+        self._tally.add(member.report, report, self._clock.monotonic_ns())
 
     def _gone(self, member: Member) -> None:
         if member.report is not None:

@@ -28,6 +28,7 @@ import uvloop
 
 from interlock.apps.scorer.birth import Inherited, born
 from interlock.apps.scorer.front import Front
+from interlock.apps.scorer.tracing import Tracing
 from interlock.base.clock import NS_PER_S, Clock, SystemClock
 from interlock.base.errors import InterlockError, RefusedError, UsageError
 from interlock.base.ids import SystemIds
@@ -59,8 +60,10 @@ from interlock.serving.messages import (
     orders,
 )
 from interlock.serving.ondemand import OnDemand, Ordered
-from interlock.serving.pipeline import TALLIES, Pipeline, Surroundings
+from interlock.serving.pipeline import Pipeline
 from interlock.serving.route import Route
+from interlock.serving.score_cache import ScoreCache
+from interlock.serving.surroundings import TALLIES, Surroundings
 from interlock.settings import Settings, load
 from interlock.wiring import scorer as rows
 
@@ -89,7 +92,10 @@ class Worker:
         self._edge = settings.clock.edge(self._clock)
         self._features = rows.online_features()
         self._denials: list[Denial] = []
-        self._front = Front(self, settings, self._features, (self._clock, self._edge), self._ids, self._denials.extend)
+        self._scores = ScoreCache(settings.scoring.score_cache) if settings.scoring.score_cache else None
+        self._tracing = self._traces(settings)
+        clocks = self._clock, self._edge
+        self._front = Front(self, settings, self._features, clocks, self._ids, self._denials.extend, self._tracing)
         self.ondemand: OnDemand | None = None
         self._asked: dict[int, Callable[[str], None]] = {}
         self._ordered: dict[int, Ordered] = {}
@@ -117,6 +123,8 @@ class Worker:
             self._ids,
             self._settings.scoring,
             self._name.encode(),
+            self._scores,
+            self._tracing is not None,
         )
         self.ondemand = rows.on_demand(self._settings, self._around, self._loaders, self._order_version)
         reader, self._writer = await asyncio.open_connection(sock=self._sockets.control)
@@ -138,6 +146,8 @@ class Worker:
                     await pipeline.idle()
                 await self.ondemand.idle()
         self._recorder.close()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.sink.close, _LAST_WORDS_S)
         reporting.cancel()
         listening.cancel()
         self._send(self._state())
@@ -295,16 +305,21 @@ class Worker:
                 hung |= bool(since) and now - since > self._settings.scoring.hang_s * NS_PER_S
         every = self.pipelines.values()
         tallies = [each.tallies for each in every]
-        apart = 0
+        wall, apart = self._clock.now_ns(), 0
+        ages = [each.age_ns(wall) for each in every]
         if self.ondemand is not None:
             tallies.append(self.ondemand.tallies)
             apart = self.ondemand.queued
+            ages.append(self.ondemand.age_ns(wall))
         denials, self._denials[:] = self._denials[:], []
         totals = Totals(
             self._front.responses,
             self._front.latency,
             self._front.latency_sum,
             denied=self._front.denials,
+            score_cache_hits=self._scores.hits if self._scores is not None else 0,
+            spans_dropped=self._tracing.sink.dropped if self._tracing is not None else 0,
+            cpu_seconds=sum(os.times()[:2]),
             **{name: sum(getattr(each, name) for each in tallies) for name in TALLIES},
         )
         return Report(
@@ -316,7 +331,13 @@ class Worker:
             hung,
             any(each.degraded for each in every),
             denials,
+            self._front.inflight,
+            max(ages, default=0) / NS_PER_S,
         )
+
+    def _traces(self, settings: Settings) -> Tracing | None:
+        sink = rows.span_sink(settings, self._name)
+        return None if sink is None else Tracing(sink, settings.scoring.trace_ratio, self._ids, self._clock)
 
     def _send(self, word: Word) -> None:
         if self._writer is not None and not self._writer.is_closing():

@@ -235,7 +235,6 @@ def too_large(most: int) -> Refusal:
 
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])\Z")
 _UNIT_NS = {"H": 3_600 * 10**9, "M": 60 * 10**9, "S": 10**9, "m": 10**6, "u": 10**3, "n": 1}
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}\Z")
 
 
 def timeout_ns(text: str) -> int:
@@ -248,12 +247,6 @@ def timeout_ns(text: str) -> int:
     if found is None:
         raise UsageError("grpc-timeout is malformed", "send up to 8 digits and one of H M S m u n")
     return int(found[1]) * _UNIT_NS[found[2]]
-
-
-def trace_id(traceparent: str) -> str:
-    """The trace id of a W3C `traceparent`; empty for none, or one that is malformed or all zeros."""
-    found = _TRACEPARENT.match(traceparent)
-    return found[1] if found is not None and found[1].strip("0") else ""
 
 
 def percent_encoded(text: str) -> str:

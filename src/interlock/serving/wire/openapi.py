@@ -75,7 +75,7 @@ OPERATIONS = (
     _Operation("/v2/health/live", "live", "health", "Whether the process lives", "Live", public=True),
     _Operation("/v2/health/ready", "ready", "health", "Whether traffic should come", "Ready", public=True),
     _Operation("/metrics", "metrics", "health", "Counters of all workers, for Prometheus", _TEXT),
-    _Operation("/openapi.json", "openapi", "health", "This document", "Document", public=True),
+    _Operation("/openapi.json", "openapi", "health", "This document", "Document"),
 )
 """The whole API."""
 

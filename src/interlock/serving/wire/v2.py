@@ -251,7 +251,7 @@ error = v1.error
 
 def _repository(body: bytes, decode: Callable[[bytes], _Asked]) -> _Asked:
     try:
-        return decode(body or b"{}")
+        return decode(body.strip() or b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise v1.malformed(error, 'send {}, {"ready": true} or {"parameters": {"version": "1.0.0"}}') from None
 
