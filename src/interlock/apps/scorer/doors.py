@@ -25,6 +25,7 @@ from interlock.base.errors import RefusedError, UnreachableError, UsageError
 from interlock.serving.call import Call, Unanswered
 from interlock.serving.options import ServingOptions
 from interlock.serving.wire import explain, oip, openapi, v1, v2
+from interlock.trust.principal import Principal
 
 _TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 
@@ -126,14 +127,15 @@ class Doors:
                 terms = terms_of(exchange.head.headers, self._options.max_wait_s)
             except UsageError as error:
                 return _refusal(400, str(error))
-            names = found.groupdict("")
-            return lambda asked: route.answer(
-                self, asked, self._admit(asked, route.action, names.get("service", ""), terms), **names
-            )
+            return partial(self._answer, _Asked(route, found.groupdict(""), terms))
         return _refusal(404, "no such page")
 
-    def _admit(self, exchange: Exchange, action: str, service: str, terms: Terms) -> Caller:
+    def _answer(self, asked: _Asked, exchange: Exchange) -> None:
+        asked.route.answer(self, exchange, self._admit(asked, exchange), **asked.names)
+
+    def _admit(self, asked: _Asked, exchange: Exchange) -> Caller:
         """Who asks, if they may; every word of it is looked at again with every request."""
+        action, terms = asked.route.action, asked.terms
         if not action:
             return _ANYONE
         trace_id = terms.trace_id
@@ -142,10 +144,16 @@ class Doors:
             exchange.trace = self._tracing.begin(name, terms.parent, exchange.started_ns)
             trace_id = trace_id or (exchange.trace.trace_id if exchange.trace else "")
         principal = self._gate.identify(exchange.head.headers, exchange.certificate)
-        self._gate.check(principal, action, service)
+        self._gate.check(principal, action, asked.names.get("service", ""))
+        known = asked.caller
+        if known is not None and asked.principal is principal and exchange.trace is None and not terms.timeout_ns:
+            return known
         deadline = exchange.started_ns + terms.timeout_ns if terms.timeout_ns else 0
         may, sees = partial(self._gate.check, principal), partial(self._gate.sees, principal)
-        return Caller(principal.name, principal.roles, terms.priority, deadline, trace_id, may, sees, exchange.trace)
+        made = Caller(principal.name, principal.roles, terms.priority, deadline, trace_id, may, sees, exchange.trace)
+        if exchange.trace is None:
+            asked.principal, asked.caller = principal, made
+        return made
 
     def _predict(self, exchange: Exchange, caller: Caller, service: str) -> None:
         body = content(exchange, self._options.max_body_bytes)
@@ -248,6 +256,19 @@ class Doors:
 
 
 _ANYONE = Caller("")
+
+
+@dataclass(slots=True)
+class _Asked:
+    """What a head asks for, and who sent it last: most callers are the one before."""
+
+    route: _Route
+    names: dict[str, str]
+    terms: Terms
+    principal: Principal | None = None
+    caller: Caller | None = None
+
+
 _SPANS = {
     "predict": "POST /v1/models/{model}:predict",
     "infer": "POST /v2/models/{model}/infer",
