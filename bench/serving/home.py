@@ -125,9 +125,9 @@ class Home:
         try:
             until(lambda: self.client.status().workers == workers, "every worker serves")
             self.begin(self.arms[0])
-        except BaseException:
+        except Exception as error:
             end(process)
-            raise
+            raise ChildProcessError(f"{error}; the scorer's log ends: {self.log()}") from error
         return process
 
     def settle(self, arm: Arm, **more: Any) -> None:
