@@ -304,7 +304,7 @@ class MemoryGate:
             raise RefusedError("no quorum for this folder", "ask technical, risk and compliance to sign")
         bundle = manifests.release.bundle
         self._world.scorers.admitted.add((bundle, wish.folder))
-        return Target(manifests.release.version, bundle, wish.folder, wish.commit)
+        return Target(manifests.release.version, bundle, wish.folder, wish.commit, manifests.release.routing)
 
 
 class Inline(Executor):
@@ -429,6 +429,7 @@ class World:
         bundle = digest(f"bundle {version}")
         self.scorers.behaviours[bundle] = behaviour or Behaviour()
         root = f"{services_root('production')}/{SERVICE}"
+        routing = {"routing": policy.pop("routing")} if "routing" in policy else {}
         settings = {"steps": STEPS, "watch": 5, "deadline": 120, **policy}
         release = {
             "apiVersion": "interlock.dev/v1alpha1",
@@ -439,6 +440,7 @@ class World:
                 "bundle": bundle,
                 "featureSet": digest("features"),
                 "thresholdSet": digest("thresholds"),
+                **routing,
             },
         }
         files = {

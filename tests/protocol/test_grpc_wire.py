@@ -362,3 +362,24 @@ def test_enums_and_maps_are_read() -> None:
 def test_what_the_reader_does_not_know_it_refuses(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse(text, "p.proto")
+
+
+def load_request(**parameters: Any) -> Any:
+    """As Triton's client sends it, read by our schema."""
+    sent = official.RepositoryModelLoadRequest(model_name="fraud")
+    for name, value in parameters.items():
+        kind = {bool: "bool_param", int: "int64_param", str: "string_param", bytes: "bytes_param"}[type(value)]
+        setattr(sent.parameters[name], kind, value)
+    return grpc.parse(grpc.INFERENCE.rpcs["RepositoryModelLoad"].request, sent.SerializeToString())
+
+
+def test_a_request_to_load_may_name_a_version() -> None:
+    assert grpc.version_of(load_request()) == ""
+    assert grpc.version_of(load_request(config="{}", files=b"1234")) == ""
+    assert grpc.version_of(load_request(version="1.4.0")) == "1.4.0"
+
+
+@pytest.mark.parametrize("version", ["", "1" * 65, 1, True, b"1.4.0"])
+def test_a_version_that_is_no_name_is_refused(version: Any) -> None:
+    with pytest.raises(UsageError, match="version"):
+        grpc.version_of(load_request(version=version))

@@ -304,3 +304,35 @@ def test_a_question_for_the_index_may_ask_for_what_is_ready(body: bytes, ready: 
 def test_what_is_no_question_for_the_index_is_refused(body: bytes) -> None:
     with pytest.raises(UsageError):
         v2.repository_ready(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "version"),
+    [
+        (b"", ""),
+        (b" \n", ""),
+        (b"{}", ""),
+        (b'{"parameters": {}}', ""),
+        (b'{"parameters": {"version": "1.4.0", "unload_dependents": false}}', "1.4.0"),
+    ],
+)
+def test_a_request_to_load_may_name_a_version(body: bytes, version: str) -> None:
+    assert v2.repository_version(body) == version
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"parameters": 1}',
+        b'{"parameters": {"version": 1}}',
+        b'{"parameters": {"version": ""}}',
+        b'{"parameters": {"version": "' + b"1" * 65 + b'"}}',
+    ],
+)
+def test_a_malformed_request_to_load_is_refused_without_repeating_it(body: bytes) -> None:
+    with pytest.raises(UsageError, match="version") as caught:
+        v2.repository_version(body)
+    assert "1" * 65 not in str(caught.value)

@@ -18,7 +18,7 @@ from interlock.base.canonical import digest_hex
 from interlock.base.clock import NS_PER_S
 from interlock.decision import record
 from interlock.serving.call import Unanswered
-from interlock.serving.ondemand import FACTOR, REMEMBERED_S
+from interlock.serving.ondemand import FACTOR, REMEMBERED_S, Held
 from interlock.serving.wire import oip, v2
 
 Scene = Callable[[VersionsHome], Awaitable[None]]
@@ -50,6 +50,14 @@ def run(tmp_path: Path) -> Callable[..., VersionsHome]:
 Run = Callable[..., VersionsHome]
 
 
+def held(home: VersionsHome, version: str) -> Held:
+    """A version that is loaded."""
+    assert home.ondemand is not None
+    found = home.ondemand.find("fraud", version)
+    assert found is not None
+    return found
+
+
 def test_a_version_that_is_named_is_loaded_once_and_answers_outside_every_arm(run: Run) -> None:
     async def scene(home: VersionsHome) -> None:
         home.may_load.clear()
@@ -66,7 +74,7 @@ def test_a_version_that_is_named_is_loaded_once_and_answers_outside_every_arm(ru
         assert home.ondemand.tallies.pinned == 4
 
     home = run(scene)
-    assert home.loads == ["2.0.0"]
+    assert home.loads == home.orders == ["2.0.0"]
     for kept in home.worker.recorder.records:
         assert (kept.arm, kept.version, kept.epoch, kept.generation) == ("on-demand", "2.0.0", 0, 0)
         assert kept.degraded == record.PINNED | record.GIVEN
@@ -179,9 +187,23 @@ def test_an_operator_loads_ahead_and_unloads_but_never_what_is_routed(run: Run) 
 def test_what_waits_for_a_version_is_answered_before_it_is_dropped(run: Run) -> None:
     async def scene(home: VersionsHome) -> None:
         await home.change("load", "2.0.0")
-        waiting = home.ask("2.0.0", 5)
+        runs, goes_on = threading.Event(), threading.Event()
+        model = held(home, "2.0.0").side.model
+        run_it = model.runtime.run
+
+        def slow(vectors: Any) -> Any:
+            runs.set()
+            goes_on.wait(10)
+            return run_it(vectors)
+
+        object.__setattr__(model.runtime, "run", slow)
+        waiting = [home.ask("2.0.0", 5)]
+        await asyncio.to_thread(runs.wait, 10)
+        waiting.append(home.ask("2.0.0"))  # of the next tick
         assert await home.change("unload", "2.0.0") == 200
-        assert (await asyncio.wait_for(waiting, 10)).version == "2.0.0"
+        goes_on.set()
+        answered = await asyncio.wait_for(asyncio.gather(*waiting), 10)
+        assert [each.version for each in answered] == ["2.0.0", "2.0.0"]
 
     run(scene)
 
@@ -191,6 +213,8 @@ def test_a_version_that_a_retreat_took_back_is_refused_while_it_is_in_force(run:
         home.worker.route(constant("1.0.0", 0.1), shadow=constant("3.0.0", 0.2), generation=2, lease_s=60.0)
         home.worker.fence.set_latch(0, True)
         assert [await home.status(version) for version in ("3.0.0", "2.0.0", "1.0.0")] == [403, 200, 200]
+        apart = home.worker.recorder.records[0]
+        assert (apart.version, apart.degraded) == ("2.0.0", record.PINNED | record.GIVEN)
         assert await home.change("load", "3.0.0") == 403
         assert home.states()["3.0.0"] == "UNAVAILABLE"
         home.worker.route(constant("1.0.0", 0.1), constant("3.0.0", 0.2), generation=3, lease_s=60.0)
@@ -215,14 +239,11 @@ def test_a_service_without_a_table_still_answers_for_its_admitted_versions(run: 
 def test_a_model_that_fails_answers_nothing_and_nobody_answers_for_it(run: Run) -> None:
     async def scene(home: VersionsHome) -> None:
         await home.change("load", "2.0.0")
-        assert home.ondemand is not None
-        held = home.ondemand.find("fraud", "2.0.0")
-        assert held is not None
 
         def fails(vectors: Any) -> Any:
             raise RuntimeError
 
-        object.__setattr__(held.side.model.runtime, "run", fails)
+        object.__setattr__(held(home, "2.0.0").side.model.runtime, "run", fails)
         assert await home.status("2.0.0") == 503
 
     assert run(scene).worker.recorder.records == []
@@ -231,11 +252,8 @@ def test_a_model_that_fails_answers_nothing_and_nobody_answers_for_it(run: Run) 
 def test_a_version_whose_call_hangs_is_not_called_again(run: Run) -> None:
     async def scene(home: VersionsHome) -> None:
         await home.change("load", "2.0.0")
-        assert home.ondemand is not None
-        held = home.ondemand.find("fraud", "2.0.0")
-        assert held is not None
         goes_on = threading.Event()
-        object.__setattr__(held.side.model.runtime, "run", lambda vectors: goes_on.wait(20))
+        object.__setattr__(held(home, "2.0.0").side.model.runtime, "run", lambda vectors: goes_on.wait(20))
         assert [await home.status(version) for version in ("2.0.0", "2.0.0", "1.0.0", "3.0.0")] == [503, 503, 200, 200]
         assert home.states()["2.0.0"] == "UNAVAILABLE"
         goes_on.set()
@@ -261,3 +279,14 @@ def test_the_catalogue_lists_what_arrives_later_and_by_the_newest_admission(tmp_
     assert again is not None
     assert again.folder == "sha256:" + "e" * 64
     assert len(home.catalogue.all()) == 1
+
+
+def test_a_bundle_may_arrive_after_its_admission(tmp_path: Path) -> None:
+    home = VersionsHome(tmp_path)
+    digest = home.admitted("2.0.0")
+    here = tmp_path / "bundles" / digest_hex(digest)
+    here.rename(tmp_path / "elsewhere")
+    assert home.catalogue.all() == []
+    (tmp_path / "elsewhere").rename(here)
+    home.worker.wall.advance(1)
+    assert [each.version for each in home.catalogue.all()] == ["2.0.0"]

@@ -49,6 +49,8 @@ class VersionsHome:
         self.withdrawn = False
         self.loads: list[str] = []
         """Versions whose admission was verified, which every load begins with."""
+        self.orders: list[str] = []
+        """Versions that all workers were to load."""
         self.may_load = threading.Event()
         self.may_load.set()
         admissions = folder / "admissions"
@@ -96,6 +98,7 @@ class VersionsHome:
             self.ondemand.drop(admitted.service, admitted.version)
             ordered(None)
             return
+        self.orders.append(admitted.version)
         task = asyncio.get_running_loop().create_task(self._carry(admitted, ordered))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)

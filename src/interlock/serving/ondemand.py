@@ -258,7 +258,6 @@ class OnDemand:
             service=admitted.service, epoch=0, generation=0, arms=(whole,), salt="00" * 16, lease_s=float("inf")
         )
         route = Route(table, 0, lambda _: model, self._clock)
-        route.champion = route.sides[0]  # nobody answers in its place
         pipeline = _Apart(admitted.service, self._around, lambda: self._hangs(admitted))
         pipeline.tallies = self.tallies
         pipeline.install(route)
