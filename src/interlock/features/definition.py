@@ -160,17 +160,17 @@ class FeatureSet:
         if column.op == "share":
             self.offset(column.argument)
 
-    @property
+    @cached_property
     def entities(self) -> tuple[str, ...]:
         """The kinds of entity, in the fixed order."""
         return tuple(v.entity for v in self.velocities)
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Columns of a vector."""
         return len(self.columns)
 
-    @property
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Column names in vector order."""
         return tuple(c.name for c in self.columns)

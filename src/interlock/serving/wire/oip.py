@@ -181,7 +181,8 @@ def vectors(request: InferRequest, names: Sequence[str], max_rows: int) -> npt.N
     width, inputs = len(names), request.inputs
     if len(inputs) == 1 and (width > 1 or inputs[0].name != names[0]):
         only = inputs[0]
-        pans.refuse_sensitive([only.name])
+        if only.name != VECTORS:
+            pans.refuse_sensitive([only.name])
         rows = only.shape[0] if len(only.shape) == 2 else 1
         if only.shape[-1:] != (width,) or len(only.shape) > 2:
             raise UsageError("inputs[0] has another shape than the model takes", f"send [n, {width}] or [{width}]")
