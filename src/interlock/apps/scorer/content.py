@@ -72,18 +72,30 @@ def header_length(exchange: Exchange) -> int | None:
     return int(text)
 
 
+def priority_of(given: bytes | None) -> int:
+    """0 real-time (also when nothing is said), 1 batch.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if given is None:
+        return 0
+    name = given.strip().lower()
+    if name not in _PRIORITIES:
+        raise UsageError("an unknown priority", "send realtime or batch in x-interlock-priority")
+    return _PRIORITIES.index(name)
+
+
 def terms_of(headers: Mapping[bytes, bytes], max_wait_s: float) -> Terms:
     """What a request's headers say about itself: `x-interlock-priority`, `x-interlock-timeout-ms`, `traceparent`.
 
     Raises:
         UsageError: one of the first two says something else than it may.
     """
-    priority = headers.get(b"x-interlock-priority", b"realtime").strip().lower()
-    if priority not in _PRIORITIES:
-        raise UsageError("an unknown priority", "send realtime or batch in x-interlock-priority")
+    priority = priority_of(headers.get(b"x-interlock-priority"))
     given = headers.get(b"x-interlock-timeout-ms", b"0").strip()
     if not given.isdigit() or len(given) > 9:
         raise UsageError("the timeout is not a number of milliseconds", "send digits in x-interlock-timeout-ms")
     timeout = min(int(given), int(max_wait_s * 1000))
     parent = parse(headers.get(b"traceparent", b"").decode("latin-1"))
-    return Terms(_PRIORITIES.index(priority), timeout * NS_PER_MS, parent, parent.trace_id if parent else "")
+    return Terms(priority, timeout * NS_PER_MS, parent, parent.trace_id if parent else "")

@@ -17,6 +17,7 @@ from typing import Any
 from interlock.adapters.explainer.client import ExplainClient
 from interlock.apps.scorer import tls
 from interlock.apps.scorer.calls import Call
+from interlock.apps.scorer.content import priority_of
 from interlock.apps.scorer.desk import Desk, House
 from interlock.apps.scorer.doors import Doors
 from interlock.apps.scorer.exchange import Exchange
@@ -121,9 +122,11 @@ class Front:
 
     def _identify(self, metadata: Mapping[str, str], certificate: Mapping[str, Any] | None) -> Caller:
         principal = self._gate.identify_call(metadata, certificate)
+        priority = metadata.get("x-interlock-priority")
         return Caller(
             principal.name,
             principal.roles,
+            priority_of(None if priority is None else priority.encode()),
             may=partial(self._gate.check, principal),
             sees=partial(self._gate.sees, principal),
         )
