@@ -125,6 +125,8 @@ class ServingOptions:
 
     def __post_init__(self) -> None:
         """Refuse what no process could serve with; settings say it with the group's name."""
+        if self.otlp_url is not None and not self.otlp_url.startswith(("http://", "https://")):
+            raise ValueError("otlp_url is no http:// or https:// address")
         if not 0.0 <= self.trace_ratio <= 1.0:
             raise ValueError("trace_ratio is a share, from 0 to 1")
         if self.score_cache < 0 or self.trace_queue < 1:
