@@ -74,7 +74,6 @@ def test_twenty_replacements_under_load_fail_nobody(home: ScorerHome) -> None:
             seen |= set(home.workers())
         load.flows()
     assert load.failures == []
-    assert load.degraded == 0
     assert len(seen) == 22
 
 
