@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.world import Behaviour, World
 
 from interlock.decision.table import Segments
 from interlock.rollout.routes import table
@@ -46,3 +47,23 @@ def test_the_candidates_routing_comes_with_its_settling() -> None:
 def test_a_first_release_brings_its_routing_and_takes_it_along_when_it_goes() -> None:
     assert segments(rollout(champion=False), "split", 10_000) == NEW
     assert segments(rollout(champion=False), "champion") is None
+
+
+def test_routing_changes_once_its_release_has_settled_and_a_bad_candidate_changes_none() -> None:
+    old, new = ({"field": "country", "services": {"FR": name}} for name in ("fraud-fr", "fraud-south"))
+    world = World(1)
+    world.release("1.0.0", routing=old)
+    world.finish()
+    assert world.table.segments == Segments(**old)
+    world.release("1.1.0", Behaviour(flag_rate=0.4), routing=new)
+    world.run(4)
+    assert world.table.segments == Segments(**old)
+    world.restart()
+    world.finish()
+    assert (world.serving(), world.table.segments) == ("1.0.0", Segments(**old))
+    world.release("1.2.0", routing=new)
+    world.finish()
+    assert (world.serving(), world.table.segments) == ("1.2.0", Segments(**new))
+    world.release("1.3.0")
+    world.finish()
+    assert world.table.segments is None
