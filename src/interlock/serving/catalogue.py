@@ -1,8 +1,9 @@
 """What is admitted on this disk: every version of every service that could be loaded, routed or not.
 
 Contract. A row says that an admission file and its bundle are here; whether they stand is judged
-when the version is loaded, never by this listing. Rows are read again at most once a second, and
-only in folders that changed. A version that several folders admitted is listed once, by the newest
+when the version is loaded, never by this listing. Rows are read again at most once a second, or at
+once for a name that is not listed if bundles were admitted since, and only in folders that changed.
+A version that several folders admitted is listed once, by the newest
 admission.
 """
 
@@ -62,13 +63,19 @@ class Catalogue:
         self._admissions = admissions
         self._clock = clock
         self._read_ns: int | None = None
+        self._seen = 0
         self._folders: dict[str, tuple[int, Admitted | None]] = {}
         self._rows: dict[tuple[str, str], Admitted] = {}
 
     def find(self, service: str, version: str) -> Admitted | None:
         """That version, if it is admitted here."""
         self._refresh()
-        return self._rows.get((service, version))
+        found = self._rows.get((service, version))
+        if found is None and self._changed() != self._seen:
+            self._read_ns = None
+            self._refresh()
+            found = self._rows.get((service, version))
+        return found
 
     def all(self) -> Sequence[Admitted]:
         """Every version, by service and name."""
@@ -79,7 +86,7 @@ class Catalogue:
         now = self._clock.monotonic_ns()
         if self._read_ns is not None and now - self._read_ns < _FRESH_NS:
             return
-        self._read_ns = now
+        self._read_ns, self._seen = now, self._changed()
         try:
             with os.scandir(self._admissions) as found:
                 folders = {each.name: each.stat().st_mtime_ns for each in found if each.is_dir()}
@@ -97,6 +104,13 @@ class Catalogue:
         self._rows = {}
         for row in sorted((row for _, row in kept.values() if row is not None), key=lambda row: row.admitted_ns):
             self._rows[row.service, row.version] = row
+
+    def _changed(self) -> int:
+        """When a bundle was admitted for the first time; 0: none ever was."""
+        try:
+            return self._admissions.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
     def _read(self, name: str) -> Admitted | None:
         """The row of one folder of admissions; None when there is nothing to load."""

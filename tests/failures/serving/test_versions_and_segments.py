@@ -101,9 +101,9 @@ def test_an_admitted_version_is_loaded_by_every_worker_and_crashes_none(tmp_path
         model = home.places.bundles / digest_hex(broken.bundle) / "model.onnx"
         model.chmod(0o644)
         model.write_bytes(tiny_files(seed=4)["model.onnx"])
-        until(lambda: states(home).get("3.0.0"), "both are listed")
         workers = home.workers()
-        assert states(home) == {"1.0.0": "READY", "2.0.0": "UNAVAILABLE", "3.0.0": "UNAVAILABLE"}
+        listed = {"1.0.0": "READY", "2.0.0": "UNAVAILABLE", "3.0.0": "UNAVAILABLE"}
+        until(lambda: states(home) == listed, "both are listed")
         named = {"parameters": {"version": "2.0.0"}}
         assert post(home, "/v2/repository/models/fraud/load", named)[0] == 200
         for _ in range(12):  # whichever worker accepts
