@@ -5,7 +5,6 @@ from __future__ import annotations
 from tests.world import Behaviour, World
 
 from interlock.apps.views import rollout as view
-from interlock.decision.table import Segments
 from interlock.rollout import journal
 from interlock.rollout.states import State
 from interlock.rollout.values import Rollout
@@ -43,26 +42,6 @@ def test_a_good_candidate_takes_shadow_ten_fifty_and_all_and_the_old_one_is_unlo
     assert last.state is State.SETTLED
     assert (last.majority_ns - last.started_ns) / 1e9 <= 10
     assert world.scorers.loaded == {last.candidate.bundle}
-
-
-def test_routing_changes_once_its_release_has_settled_and_a_bad_candidate_changes_none() -> None:
-    old, new = ({"field": "country", "services": {"FR": name}} for name in ("fraud-fr", "fraud-south"))
-    world = World(1)
-    world.release("1.0.0", routing=old)
-    world.finish()
-    assert world.table.segments == Segments(**old)
-    world.release("1.1.0", Behaviour(flag_rate=0.4), routing=new)
-    world.run(4)
-    assert world.table.segments == Segments(**old)
-    world.restart()
-    world.finish()
-    assert (world.serving(), world.table.segments) == ("1.0.0", Segments(**old))
-    world.release("1.2.0", routing=new)
-    world.finish()
-    assert (world.serving(), world.table.segments) == ("1.2.0", Segments(**new))
-    world.release("1.3.0")
-    world.finish()
-    assert world.table.segments is None
 
 
 def back_on(world: World, version: str, bad_folder: str) -> Rollout:
