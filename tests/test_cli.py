@@ -88,7 +88,7 @@ def test_a_mistake_in_the_settings_ends_every_command_with_its_remedy(tmp_path: 
     done = run("down", "--output", "json", INTERLOCK_HOME=str(tmp_path))
     assert done.returncode == output.EXIT_USAGE
     assert "settings.yaml:2" in json.loads(done.stdout)["error"]["message"]
-    assert "known: host" in done.stderr
+    assert "host, port, workers" in done.stderr
 
 
 @pytest.mark.process

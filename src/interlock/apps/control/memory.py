@@ -5,6 +5,8 @@ Nothing here is a truth of its own: a new controller folds the same events and k
 
 from __future__ import annotations
 
+from typing import Any
+
 from interlock.rollout import journal
 from interlock.rollout.states import FINAL, State
 from interlock.rollout.values import Rollout, Target
@@ -48,9 +50,9 @@ class Memory:
                 elif event.type == "segment.sealed":
                     memory.seals_after = max(memory.seals_after, int(event.body["number"]))
                 elif event.type == "scorer.started":
-                    memory.scorer_began = int(event.body["began"])
+                    memory.scorer_began = _whole(event.body.get("began")) or memory.scorer_began
                 elif event.type == "access.denied":
-                    memory.denials_after = max(memory.denials_after, int(event.body["number"]))
+                    memory.denials_after = max(memory.denials_after, _whole(event.body.get("number")))
                 elif event.type == "release.quarantined":
                     memory.quarantined.add((event.body["service"], event.body["folder"]))
                 else:
@@ -88,3 +90,8 @@ def _first_unread(store: EventStore, folded: dict[str, Rollout]) -> int:
             return unread.id - 1
         after = page[-1].id
     return after
+
+
+def _whole(value: Any) -> int:
+    """A number of an event's body; 0 when it has none: whoever may append events must not stop the controller."""
+    return int(value) if isinstance(value, int | str) and str(value).isascii() and str(value).isdigit() else 0

@@ -75,7 +75,7 @@ class _Request(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 class Prediction(msgspec.Struct, frozen=True):
     """One answer, in the order of the instances.
 
-    `service` is there only when another service decided than was asked, by its routing (ADR 0013).
+    `service` is there only when another service decided than was asked, by its routing (ADR 0015).
     """
 
     transaction_id: str
