@@ -19,7 +19,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -72,7 +71,6 @@ _SWEEP_S = 0.5
 _LAST_WORDS_S = 1.0
 _LOADERS = 4
 """A load that hangs must not stand before the next."""
-_LOADER_NICE = 10
 
 
 class Worker:
@@ -87,7 +85,7 @@ class Worker:
         self._fence = Fence(fence, writable=False)
         self._ids = SystemIds()
         self._models = rows.repository(settings, self._clock)
-        self._loaders = ThreadPoolExecutor(_LOADERS, "load", _stand_back)
+        self._loaders = ThreadPoolExecutor(_LOADERS, "load")
         self._recorder = rows.recorder(settings, name, self._clock)
         self._edge = settings.clock.edge(self._clock)
         self._features = rows.online_features()
@@ -364,8 +362,10 @@ def main() -> None:
     """The worker's process."""
     name, sockets, fence = born()
     configure_logging(f"worker {name}")
-    # The arms' threads take the interpreter back from a busy loop within this time (Python's default is 5 ms).
-    sys.setswitchinterval(0.001)
+    # Whoever waits for the interpreter, an arm's thread or the loop behind one that loads a model, has it within
+    # this time (Python's default is 5 ms). No thread here is niced: one that holds the interpreter and is not
+    # scheduled would keep it from all others.
+    sys.setswitchinterval(0.0002)
     # What is loaded by now stays: the collector need not look at it again, nor at every few hundred requests.
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
@@ -377,12 +377,6 @@ def main() -> None:
     # A model call that hangs must not be torn down while it runs: everything is closed, so just end.
     logging.shutdown()
     os._exit(0)
-
-
-def _stand_back() -> None:
-    """The thread that loads a model yields to those that answer, here and in the other processes."""
-    if sys.platform == "linux":  # elsewhere a thread has no niceness of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOADER_NICE)
 
 
 if __name__ == "__main__":
