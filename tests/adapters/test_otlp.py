@@ -14,6 +14,8 @@ from interlock.adapters.otlp.exporter import OtlpExporter
 from interlock.base.errors import UsageError
 from interlock.serving.trace import INTERNAL, SERVER, Span
 
+pytestmark = pytest.mark.process  # a real HTTP server at the other end
+
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SERVER_SPAN = Span(
     TRACE,

@@ -16,6 +16,8 @@ import pytest
 from interlock.adapters.kserve.predictor import HEADER_LENGTH, PredictorRuntime
 from interlock.base.errors import IntegrityError, InterlockError, UnreachableError, UsageError
 
+pytestmark = pytest.mark.process  # a real HTTP server at the other end
+
 ROWS = np.arange(6, dtype=np.float32).reshape(3, 2)
 SUMS = ROWS.sum(axis=1)
 
