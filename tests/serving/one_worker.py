@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -215,3 +215,19 @@ def totals(numbers: ArmCounts) -> dict[str, int]:
     """The sums of an arm's counts that are not 0."""
     found = {name: numbers.total(index) for index, name in enumerate(counts.COUNTS)}
     return {name: value for name, value in found.items() if value}
+
+
+def play(scene: Callable[[OneWorker], Awaitable[None]], **options: Any) -> OneWorker:
+    """Run a scene with a worker whose store is warm; nothing is under way when it returns."""
+    worker = OneWorker(**options)
+
+    async def work() -> None:
+        await worker.warm()
+        try:
+            await scene(worker)
+            await worker.pipeline.idle()
+        finally:
+            worker.close()
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+    return worker

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
+import functools
 import threading
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.serving.one_worker import OneWorker, constant, model, real_model, totals
+from tests.serving.one_worker import OneWorker, constant, model, play, real_model, totals
 
 from interlock.decision import counts, record
 from interlock.decision.decide import Vectors
@@ -18,20 +17,8 @@ from interlock.decision.table import BUCKETS
 CARDS = 60
 
 
-def run(scene: Callable[[OneWorker], Awaitable[None]], **options: Any) -> OneWorker:
-    """Run a scene with a worker whose store is warm."""
-    worker = OneWorker(**{"deadline_ms": 5_000, **options})
-
-    async def work() -> None:
-        await worker.warm()
-        try:
-            await scene(worker)
-            await worker.pipeline.idle()
-        finally:
-            worker.close()
-
-    asyncio.run(asyncio.wait_for(work(), 20))
-    return worker
+run = functools.partial(play, deadline_ms=5_000)  # long enough for a busy machine
+"""Run a scene."""
 
 
 async def many(worker: OneWorker, prefix: str = "t", batch: int = 20) -> list[dict[str, Any]]:

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
-from tests.serving.one_worker import OneWorker, constant, model, real_model
+from tests.serving.one_worker import OneWorker, constant, model, play, real_model
 
 from interlock.base.errors import RefusedError, UnreachableError
 from interlock.decision import record
 from interlock.decision.decide import decide
 from interlock.features.online import RESUMED, TripRequest, TripResult
 from interlock.serving.call import Unanswered
-
-
-def run(scene: Callable[[OneWorker], Awaitable[None]], **options: Any) -> OneWorker:
-    """Run a scene with a worker whose store is warm."""
-    worker = OneWorker(**options)
-
-    async def work() -> None:
-        await worker.warm()
-        try:
-            await scene(worker)
-            await worker.pipeline.idle()
-        finally:
-            worker.close()
-
-    asyncio.run(asyncio.wait_for(work(), 20))
-    return worker
 
 
 async def outcome(worker: OneWorker, *names: str) -> list[bytes] | Unanswered:
@@ -53,7 +36,7 @@ def test_a_decision_is_recorded_with_what_recomputes_it() -> None:
             assert (kept.arm, kept.bundle, kept.propensity, kept.degraded) == ("champion", champion.bundle, 1.0, 0)
             assert (kept.attempt, kept.batch, len(kept.applied)) == (1, 3, 4)
 
-    run(scene)
+    play(scene)
 
 
 def test_velocities_are_those_before_the_event() -> None:
@@ -63,7 +46,7 @@ def test_velocities_are_those_before_the_event() -> None:
             await worker.ask(name)
         assert [[seq for _, seq in kept.applied] for kept in worker.recorder.records] == [[1] * 4, [2] * 4, [3] * 4]
 
-    run(scene)
+    play(scene)
 
 
 def test_what_arrives_during_a_tick_forms_the_next_and_no_batch_is_larger_than_the_limit() -> None:
@@ -73,7 +56,7 @@ def test_what_arrives_during_a_tick_forms_the_next_and_no_batch_is_larger_than_t
         worker.route(model("1.0.0", lambda rows: sizes.append(len(rows)) or np.zeros(len(rows), np.float32)))
         await asyncio.gather(*(worker.submit(f"t{number}") for number in range(10)))
 
-    run(scene, batch=4)
+    play(scene, batch=4)
     assert sizes == [4, 4, 2]
 
 
@@ -86,7 +69,7 @@ def test_a_duplicate_gets_the_same_bytes_whatever_serves_now() -> None:
         assert (await worker.ask("other"))[0]["model_version"] == "2.0.0"
         assert worker.pipeline.tallies.repeated == 1
 
-    worker = run(scene)
+    worker = play(scene)
     assert [kept.transaction_id for kept in worker.recorder.records] == ["same", "other"]
 
 
@@ -99,7 +82,7 @@ def test_a_duplicate_in_the_same_batch_or_request_waits_and_is_answered_once() -
         assert one == two == three[:1] == three[1:2]
         assert worker.pipeline.tallies.held >= 3
 
-    worker = run(scene)
+    worker = play(scene)
     assert sorted(kept.transaction_id for kept in worker.recorder.records) == ["new", "same"]
 
 
@@ -121,7 +104,7 @@ def test_a_held_transaction_waits_for_the_reply_of_its_holder() -> None:
         await worker.store.store_replies([(b"fraud:held", b'"theirs"')])
         assert await waiting == [b'"theirs"']
 
-    worker = run(scene)
+    worker = play(scene)
     assert [kept.transaction_id for kept in worker.recorder.records] == ["other"]
 
 
@@ -135,7 +118,7 @@ def test_a_lapsed_claim_is_resumed_with_the_stored_velocities_and_the_next_attem
         assert (kept.attempt, kept.degraded) == (2, record.RESUMED)
         assert kept.applied == before.applied
 
-    run(scene)
+    play(scene)
 
 
 def test_who_waited_too_long_for_another_attempt_is_told_to_come_again() -> None:
@@ -149,7 +132,7 @@ def test_who_waited_too_long_for_another_attempt_is_told_to_come_again() -> None
         assert isinstance(found, Unanswered)
         assert (found.status, found.retry_s) == (503, 1)
 
-    run(scene, held_s=0.2)
+    play(scene, held_s=0.2)
 
 
 def test_of_two_attempts_the_first_stored_reply_goes_out_and_counts() -> None:
@@ -166,7 +149,7 @@ def test_of_two_attempts_the_first_stored_reply_goes_out_and_counts() -> None:
         assert await outcome(worker, "raced") == [b'"first"']
         assert route.sides[0].counts.total(0) == 0
 
-    worker = run(scene)
+    worker = play(scene)
     assert [kept.attempt for kept in worker.recorder.records] == [2]
 
 
@@ -185,7 +168,7 @@ def test_without_a_store_the_constant_rule_answers_and_says_so_until_it_is_back(
         assert (lost.vector, lost.applied, lost.arm, lost.bundle) == (b"", (), "fallback", "")
         assert found.degraded == 0
 
-    run(scene)
+    play(scene)
 
 
 def test_a_cold_store_is_degraded_and_never_read_as_zeros() -> None:
@@ -194,7 +177,7 @@ def test_a_cold_store_is_degraded_and_never_read_as_zeros() -> None:
         worker.store.flush()
         assert (await worker.ask("a"))[0]["degraded"]
 
-    run(scene)
+    play(scene)
 
 
 def test_the_fallback_of_the_table_is_what_answers() -> None:
@@ -203,7 +186,7 @@ def test_the_fallback_of_the_table_is_what_answers() -> None:
         worker.store.down = True
         assert (await worker.ask("a"))[0]["decision"] == "STEP_UP"
 
-    run(scene)
+    play(scene)
 
 
 def test_records_are_written_before_anybody_is_answered() -> None:
@@ -212,7 +195,7 @@ def test_records_are_written_before_anybody_is_answered() -> None:
         await worker.ask("a", "b")
         assert worker.told == ["answered with 2 records"]
 
-    run(scene)
+    play(scene)
 
 
 def test_what_cannot_be_recorded_is_not_answered() -> None:
@@ -227,7 +210,7 @@ def test_what_cannot_be_recorded_is_not_answered() -> None:
         worker.wall.advance(1.5)
         assert [each["degraded"] for each in await worker.ask("a", "b")] == [False, False]
 
-    worker = run(scene)
+    worker = play(scene)
     assert [kept.attempt for kept in worker.recorder.records] == [2, 2]
 
 
@@ -238,7 +221,7 @@ def test_a_service_may_choose_to_answer_without_a_record_and_counts_it() -> None
         assert len(await worker.ask("a", "b")) == 2
         assert worker.pipeline.tallies.unrecorded == 2
 
-    run(scene, unwritable="serve-and-alarm")
+    play(scene, unwritable="serve-and-alarm")
 
 
 def test_a_reply_that_could_not_be_stored_still_goes_out() -> None:
@@ -252,7 +235,7 @@ def test_a_reply_that_could_not_be_stored_still_goes_out() -> None:
         assert (await worker.ask("a"))[0]["score"] is not None
         assert worker.pipeline.tallies.store_failures == 1
 
-    run(scene)
+    play(scene)
 
 
 def test_more_than_the_queue_holds_is_turned_away_and_the_rest_is_answered() -> None:
@@ -264,7 +247,7 @@ def test_more_than_the_queue_holds_is_turned_away_and_the_rest_is_answered() -> 
         assert [(each.status, each.retry_s) for each in turned] == [(429, 1)] * 2
         assert worker.pipeline.queued == 0
 
-    worker = run(scene, queue=5)
+    worker = play(scene, queue=5)
     assert len(worker.recorder.records) == 4
 
 
@@ -274,7 +257,7 @@ def test_a_service_without_a_table_is_not_ready() -> None:
         assert isinstance(found, Unanswered)
         assert found.status == 503
 
-    run(scene)
+    play(scene)
 
 
 def test_a_defect_in_a_tick_costs_its_requests_and_not_the_next() -> None:
@@ -292,7 +275,7 @@ def test_a_defect_in_a_tick_costs_its_requests_and_not_the_next() -> None:
         assert (found.status, found.message) == (500, "internal error")
         assert len(await worker.ask("b")) == 1
 
-    run(scene)
+    play(scene)
 
 
 def test_a_route_in_use_is_not_drained_and_its_counts_stay_a_while() -> None:
@@ -321,7 +304,7 @@ def test_a_route_in_use_is_not_drained_and_its_counts_stay_a_while() -> None:
         with pytest.raises(RefusedError, match="drained"):
             first.sides[0].model.runtime.run(np.zeros((1, 1), np.float32))  # the session has been let go
 
-    run(scene)
+    play(scene)
 
 
 def test_the_age_of_the_queue_is_that_of_the_transaction_which_waits_longest() -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
-from typing import Any
+import functools
 
 import numpy as np
 import pytest
 from tests.builders import tiny_files
-from tests.serving.one_worker import OneWorker, constant, model
+from tests.serving.one_worker import OneWorker, constant, model, play
 
 from interlock.adapters.onnx.runtime import OnnxRuntime
 from interlock.base.canonical import digest_of
@@ -132,19 +130,7 @@ def test_what_is_no_score_is_an_error_and_is_not_kept(score: float) -> None:
 # In a worker.
 
 
-def run_scene(scene: Callable[[OneWorker], Awaitable[None]], **options: Any) -> OneWorker:
-    worker = OneWorker(**{"score_cache": 100, **options})
-
-    async def work() -> None:
-        await worker.warm()
-        try:
-            await scene(worker)
-            await worker.pipeline.idle()
-        finally:
-            worker.close()
-
-    asyncio.run(asyncio.wait_for(work(), 20))
-    return worker
+run_scene = functools.partial(play, score_cache=100)
 
 
 def test_a_settled_service_answers_from_known_scores_and_its_calls_are_not_timed() -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+import functools
 
 import pytest
-from tests.serving.one_worker import OneWorker, constant, model
+from tests.serving.one_worker import OneWorker, constant, model, play
 
 from interlock.base.ids import SeededIds
 from interlock.decision.decide import Vectors
@@ -90,19 +89,7 @@ def test_a_request_that_was_turned_away_is_one_span_that_begins_its_trace() -> N
 # In a worker.
 
 
-def run(scene: Callable[[OneWorker], Awaitable[None]], **options: Any) -> OneWorker:
-    worker = OneWorker(**{"otlp_url": "http://collector.invalid", **options})
-
-    async def work() -> None:
-        await worker.warm()
-        try:
-            await scene(worker)
-            await worker.pipeline.idle()
-        finally:
-            worker.close()
-
-    asyncio.run(asyncio.wait_for(work(), 20))
-    return worker
+run = functools.partial(play, otlp_url="http://collector.invalid")
 
 
 def begun(worker: OneWorker) -> Trace:

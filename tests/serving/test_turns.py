@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
-from tests.serving.one_worker import OneWorker, constant, model, totals
+from tests.serving.one_worker import OneWorker, constant, model, play, totals
 
 from interlock.decision import record
 from interlock.decision.decide import Vectors
@@ -15,22 +14,6 @@ from interlock.decision.record import DecisionRecord
 from interlock.features.definition import FRAUD
 from interlock.serving.call import Call, Unanswered
 from interlock.serving.tick import Row
-
-
-def run(scene: Callable[[OneWorker], Awaitable[None]], **options: Any) -> OneWorker:
-    """Run a scene with a worker whose store is warm."""
-    worker = OneWorker(**options)
-
-    async def work() -> None:
-        await worker.warm()
-        try:
-            await scene(worker)
-            await worker.pipeline.idle()
-        finally:
-            worker.close()
-
-    asyncio.run(asyncio.wait_for(work(), 20))
-    return worker
 
 
 class Asked:
@@ -84,7 +67,7 @@ def test_an_authorisation_goes_before_batch_work_that_came_first() -> None:
         ask(worker, "batch-1", "batch-2", urgent=False)
         ask(worker, "now-1", "now-2")
 
-    run(scene, batch=2)
+    play(scene, batch=2)
     assert order == ["first", "now-1", "now-2", "batch-1", "batch-2"]
 
 
@@ -99,7 +82,7 @@ def test_batch_work_fills_half_of_the_queue_and_leaves_the_rest_to_authorisation
         await worker.pipeline.idle()
         assert [isinstance(each.outcome, list) for each in held + urgent] == [*[True] * 4, False] * 2
 
-    assert run(scene, queue=8).pipeline.tallies.shed == 2
+    assert play(scene, queue=8).pipeline.tallies.shed == 2
 
 
 def test_nobody_is_decided_for_whose_deadline_has_passed() -> None:
@@ -112,7 +95,7 @@ def test_nobody_is_decided_for_whose_deadline_has_passed() -> None:
         assert (late.outcome.status, late.outcome.retry_s) == (504, 0)
         assert isinstance(early.outcome, list)
 
-    worker = run(scene)
+    worker = play(scene)
     assert [each.transaction_id for each in worker.recorder.records] == ["early"]
     assert worker.pipeline.tallies.expired == 1
 
@@ -127,7 +110,7 @@ def test_a_vector_that_was_given_is_scored_and_recorded_and_claims_nothing() -> 
             assert [type(each) for each in asked.outcome] == [DecisionRecord] * 2
             assert [each.decision for each in asked.outcome] == ["APPROVE", "DECLINE"]
 
-    kept = run(scene).recorder.records
+    kept = play(scene).recorder.records
     assert len(kept) == 4  # asked twice, scored twice
     assert {each.degraded for each in kept} == {record.GIVEN}
     assert kept[1].vector == vectors(1, 9.5).tobytes()
@@ -144,7 +127,7 @@ def test_a_vector_keeps_with_the_arm_of_its_key() -> None:
         assert {version for each in versions for version in each} == {"1.0.0", "1.1.0"}
         assert sum(totals(side.counts)["requests"] for side in route.sides) == 60
 
-    run(scene, deadline_ms=5_000)
+    play(scene, deadline_ms=5_000)
 
 
 def test_vectors_of_another_width_are_refused_when_the_model_has_changed_meanwhile() -> None:
@@ -156,7 +139,7 @@ def test_vectors_of_another_width_are_refused_when_the_model_has_changed_meanwhi
         assert wrong.outcome.status == 503
         assert isinstance(right.outcome, list)
 
-    run(scene)
+    play(scene)
 
 
 def test_a_named_version_answers_whatever_the_split_says_and_is_in_no_arms_counts() -> None:
@@ -167,7 +150,7 @@ def test_a_named_version_answers_whatever_the_split_says_and_is_in_no_arms_count
         assert all(isinstance(each.outcome, list) for each in asked)
         assert [totals(side.counts) for side in route.sides] == [{}, {}]
 
-    worker = run(scene, deadline_ms=5_000)
+    worker = play(scene, deadline_ms=5_000)
     assert {(each.version, each.propensity) for each in worker.recorder.records} == {("1.1.0", 1.0)}
     assert all(each.degraded & record.PINNED for each in worker.recorder.records)
     assert worker.pipeline.tallies.pinned == 7
@@ -180,7 +163,7 @@ def test_a_named_candidate_does_not_answer_once_a_retreat_is_in_force() -> None:
         ask(worker, "a", pinned="1.1.0")
         ask(worker, "b", pinned="1.0.0")
 
-    kept = run(scene).recorder.records
+    kept = play(scene).recorder.records
     assert [(each.transaction_id, each.version) for each in sorted(kept, key=lambda each: each.transaction_id)] == [
         ("a", "fallback"),
         ("b", "1.0.0"),
