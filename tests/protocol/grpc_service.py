@@ -196,8 +196,12 @@ class Service:
         self.noted.append((call.path.rpartition("/")[2], call.label, code))
 
     def release(self) -> None:
-        """Answer what is held."""
-        self.loop.call_soon_threadsafe(self.scoring.release)
+        """Answer what is held; it has been when this returns."""
+
+        async def work() -> None:
+            self.scoring.release()
+
+        asyncio.run_coroutine_threadsafe(work(), self.loop).result(10)
 
     def stopping(self, drain_s: float = 5.0) -> Any:
         """Begin to stop; `.result()` waits for the end."""
