@@ -74,7 +74,8 @@ class Scorer:
 
     def __init__(self, folder: Path, **scoring: Any) -> None:
         self.home = folder / "home"
-        settings.write(self.home, {"scoring": SCORING | scoring})
+        store = {"budget_ms": 500}  # a busy machine must not answer degraded by chance
+        settings.write(self.home, {"scoring": SCORING | scoring, "store": store})
         self.valkey = Valkey()
         self.office = Office()
         self.process: subprocess.Popen[bytes] | None = None

@@ -265,7 +265,8 @@ def test_a_client_killed_in_the_middle_of_its_call_takes_nobody_with_it(running:
     until(lambda: not busy(running))
     (found,) = run(running.ask(running.ids[1]))
     assert found["decision_id"] == running.ids[1]
-    assert [event.actor for event in running.events()[before:]] == ["ben", "ana"]
+    # Killed before its question was begun, the client has given it up; begun, it is audited.
+    assert [event.actor for event in running.events()[before:]] in (["ben", "ana"], ["ana"])
 
 
 ASK = """
