@@ -259,14 +259,14 @@ def test_a_client_killed_in_the_middle_of_its_call_takes_nobody_with_it(running:
     client = ASK.format(socket=str(running.socket), decision=running.ids[0])
     with running.audit_held():
         asking = subprocess.Popen([sys.executable, "-c", client])
-        until(lambda: busy(running))
+        # Once might be what is left of the probe before: a held question refuses them all.
+        until(lambda: all(busy(running) for _ in range(5)))
         asking.kill()
         asking.wait()
     until(lambda: not busy(running))
     (found,) = run(running.ask(running.ids[1]))
     assert found["decision_id"] == running.ids[1]
-    # Killed before its question was begun, the client has given it up; begun, it is audited.
-    assert [event.actor for event in running.events()[before:]] in (["ben", "ana"], ["ana"])
+    assert [event.actor for event in running.events()[before:]] == ["ben", "ana"]
 
 
 ASK = """
