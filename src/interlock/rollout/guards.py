@@ -54,7 +54,18 @@ class Series:
 
 @dataclass(frozen=True)
 class GuardLook:
-    """One guard at one look: what it saw and what it says."""
+    """One guard at one look: what it saw and what it says.
+
+    Attributes:
+        guard: its name.
+        verdict: fail, error, inconclusive or pass.
+        log_e, bound: log E of the harm test against log(1/α).
+        candidate, champion: events.
+        dispersion: φ.
+        log_e_clear, bound_clear: log E of the reverse test, and what excludes the harm.
+        cleared: harm is excluded.
+        warns: its failure is shown and changes nothing.
+    """
 
     guard: str
     verdict: str
@@ -63,6 +74,10 @@ class GuardLook:
     candidate: int
     champion: int
     dispersion: float
+    log_e_clear: float = 0.0
+    bound_clear: float = 0.0
+    cleared: bool = False
+    warns: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,8 +93,13 @@ class Look:
 
     @property
     def breached(self) -> tuple[str, ...]:
-        """Names of the guards that fail."""
-        return tuple(look.guard for look in self.guards if look.verdict == Verdict.FAIL.word)
+        """Names of the guards that fail and are not only a warning."""
+        return tuple(look.guard for look in self.guards if look.verdict == Verdict.FAIL.word and not look.warns)
+
+    @property
+    def unclear(self) -> tuple[str, ...]:
+        """Names of the guards whose harm is not excluded yet; warnings do not count."""
+        return tuple(look.guard for look in self.guards if not look.cleared and not look.warns)
 
 
 def _pooled(arms: Arms, count: int) -> list[Part]:

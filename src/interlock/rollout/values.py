@@ -107,13 +107,25 @@ class Outcome(msgspec.Struct, frozen=True, tag="outcome"):
 
 
 class Looked(msgspec.Struct, frozen=True, tag="looked"):
-    """A look at the counters: `breach` names failing guards, `missing` says what could not be seen."""
+    """A look at the counters.
+
+    Attributes:
+        breach: names of failing guards and limits, with commas; empty: none fails.
+        missing: what could not be seen; empty: everything was.
+        candidate_requests: answered by the candidate under the present generation.
+        tau_ns: the champion's p95 of model time, once there are samples enough.
+        champion_ready: it is loaded in every live worker.
+        unclear: guards whose harm is not excluded yet, with commas; empty: all are (advance by evidence).
+        winner: of an A/B test: `candidate` or `champion` once the stop rule says so.
+    """
 
     breach: str = ""
     missing: str = ""
     candidate_requests: int = 0
     tau_ns: int | None = None
     champion_ready: bool = True
+    unclear: str = ""
+    winner: str = ""
 
 
 class Latched(msgspec.Struct, frozen=True, tag="latched"):
@@ -132,6 +144,21 @@ class Aborted(msgspec.Struct, frozen=True, tag="aborted"):
     reason: str
 
 
+class Paused(msgspec.Struct, frozen=True, tag="paused"):
+    """A person asked to stop where it is; guards go on."""
+
+    actor: str
+    reason: str
+
+
+class Resumed(msgspec.Struct, frozen=True, tag="resumed"):
+    """A person asked to go on; with `advance` they accept what evidence is missing for this step."""
+
+    actor: str
+    reason: str
+    advance: bool = False
+
+
 class Superseded(msgspec.Struct, frozen=True, tag="superseded"):
     """The branch asks for something else now."""
 
@@ -142,4 +169,4 @@ class Begun(msgspec.Struct, frozen=True, tag="begun"):
     """Checking starts."""
 
 
-Observation = Admitted | Rejected | Outcome | Looked | Latched | Aborted | Superseded | Begun
+Observation = Admitted | Rejected | Outcome | Looked | Latched | Aborted | Paused | Resumed | Superseded | Begun
