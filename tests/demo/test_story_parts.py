@@ -8,7 +8,7 @@ from interlock.apps.demo.board import Board
 from interlock.apps.demo.people import cast
 from interlock.apps.demo.plan import RELEASES, ReleasePlan
 from interlock.base.clock import ManualClock
-from interlock.rollout.manifest import parse_policy
+from interlock.rollout.policy import parse_policy
 from interlock.training.config import parse
 from interlock.trust import sshsig
 from interlock.trust.people import People

@@ -7,9 +7,11 @@ import pytest
 from interlock.base.errors import UsageError
 from interlock.base.strict_yaml import YamlError
 from interlock.decision.table import Segments
-from interlock.rollout.manifest import Release, parse, parse_policy, parse_release, refuse_second_hops, seconds
+from interlock.rollout.manifest import Release, parse, parse_release, refuse_second_hops
+from interlock.rollout.policy import parse_policy
 from interlock.rollout.ports import SourceFile
 from interlock.rollout.propose import Model, manifests
+from interlock.rollout.spec import seconds
 
 D = "sha256:" + "ab" * 32
 RELEASE = f"""apiVersion: interlock.dev/v1alpha1

@@ -12,7 +12,7 @@ import msgspec
 from interlock.base import strict_yaml
 from interlock.base.errors import RefusedError
 from interlock.base.strict_yaml import YamlError
-from interlock.rollout.manifest import API
+from interlock.rollout.spec import API
 
 
 class Window(msgspec.Struct, frozen=True):

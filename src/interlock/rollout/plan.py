@@ -5,6 +5,9 @@ from __future__ import annotations
 import msgspec
 
 ALL = 10_000
+PARITY = "parity"
+ROLLBACK = "rollback"
+"""The strategy of a return to a version that had settled; no manifest may name it."""
 
 
 class GuardSetting(msgspec.Struct, frozen=True):

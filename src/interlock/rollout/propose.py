@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from interlock.decision.table import Segments
-from interlock.rollout.manifest import API, parse_policy
+from interlock.rollout.policy import parse_policy
+from interlock.rollout.spec import API
 
 DEFAULT_POLICY = f"""\
 apiVersion: {API}

@@ -1,7 +1,9 @@
 """The states of a rollout: one table. What is not listed raises and changes nothing.
 
 The diagram in the documentation is drawn from `TABLE`. Names of events say what happened, not what
-to do: `breach` is a guard's verdict, `retreat` a latch that somebody set, `back` the end of going back.
+to do: `breach` is a guard's verdict, `retreat` a latch that somebody set, `back` the end of going back,
+`conclude` the end of an experiment that the champion wins. A hold is one state with several causes
+(`values.HOLDS`): they differ in who ends it, never in what a breach does to it.
 """
 
 from __future__ import annotations
@@ -40,6 +42,7 @@ _GOING_BACK = {
     "retreat": S.RETREATED,
     "supersede": S.SUPERSEDED,
 }
+_HOLDING = {"pause": S.HELD, "blocked": S.HELD, "inconclusive": S.HELD}
 
 TABLE: dict[State, dict[str, State]] = {
     S.PROPOSED: {"begin": S.CHECKING, "supersede": S.SUPERSEDED},
@@ -57,10 +60,10 @@ TABLE: dict[State, dict[str, State]] = {
         "step": S.CANARY,
         "promote": S.PROMOTING,
     },
-    S.SHADOW: {**_GOING_BACK, "step": S.CANARY, "promote": S.PROMOTING, "pause": S.HELD, "blocked": S.HELD},
-    S.CANARY: {**_GOING_BACK, "step": S.CANARY, "promote": S.PROMOTING, "pause": S.HELD, "blocked": S.HELD},
+    S.SHADOW: {**_GOING_BACK, **_HOLDING, "step": S.CANARY, "promote": S.PROMOTING},
+    S.CANARY: {**_GOING_BACK, **_HOLDING, "step": S.CANARY, "promote": S.PROMOTING, "conclude": S.ROLLING_BACK},
     S.PROMOTING: {**_GOING_BACK, "watch": S.WATCHING, "blocked": S.HELD},
-    S.WATCHING: {**_GOING_BACK, "settle": S.SETTLED, "pause": S.HELD, "blocked": S.HELD},
+    S.WATCHING: {**_GOING_BACK, **_HOLDING, "settle": S.SETTLED},
     S.HELD: {
         **_GOING_BACK,
         "resume_shadow": S.SHADOW,

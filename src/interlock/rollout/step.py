@@ -5,6 +5,7 @@ journal *before* it is performed; an `Outcome` takes it off. After a crash the p
 performed again: each is idempotent. Effects of going back come in this order: the retreat latch,
 the table that puts the champion back, the inverse commit, the unloading. Nothing else waits for Git.
 """
+# long: the machine is one thing, and is read as a whole
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ from collections.abc import Iterable
 import msgspec
 
 from interlock.base.clock import NS_PER_S
-from interlock.rollout.plan import ALL, Plan
+from interlock.decision.table import CANDIDATE
+from interlock.rollout.plan import ALL, ROLLBACK, Plan
 from interlock.rollout.states import FINAL, TRYING, State, after
 from interlock.rollout.values import (
     Aborted,
@@ -24,10 +26,15 @@ from interlock.rollout.values import (
     Looked,
     Observation,
     Outcome,
+    Paused,
     Rejected,
+    Resumed,
     Rollout,
     Superseded,
 )
+
+NO_TRAFFIC = "no traffic has met the candidate"
+SHADOWED = "its time as a shadow is over: resume it with --advance to promote it, or abort it"
 
 
 def step(rollout: Rollout, seen: Observation, now_ns: int) -> tuple[Rollout, tuple[Effect, ...]]:
@@ -120,24 +127,60 @@ def _revert_ended(rollout: Rollout, effect: Effect, seen: Outcome, now_ns: int) 
 
 def _looked(rollout: Rollout, seen: Looked, now_ns: int) -> Rollout:
     plan = rollout.plan
-    if plan is None or rollout.state in FINAL or rollout.state in (State.ROLLING_BACK, State.RETREATED):
+    if plan is None or _over(rollout):
         return rollout
     if seen.breach and (rollout.state in TRYING or rollout.state is State.HELD):
         return _breached(rollout, seen, now_ns)
-    if seconds_since(rollout.started_ns, now_ns) >= plan.deadline_s and rollout.state is not State.WATCHING:
-        return _going_back(rollout, "deadline", now_ns, reason=_late(rollout))
+    if _overdue(rollout, plan, seen, now_ns):
+        return _expired(rollout, seen, now_ns)
     if rollout.state is State.HELD:
         return rollout if _why_not(rollout, seen) else _resumed(rollout, now_ns)
-    if seen.missing:
-        return _paused(rollout, seen.missing, now_ns) if _can_pause(rollout) else rollout
+    if rollout.asked and _can_pause(rollout):
+        return _paused(rollout, "person", rollout.asked, now_ns, rollout.actor)
+    if why := seen.missing or seen.frozen:
+        kind = "missing" if seen.missing else "frozen"
+        return _paused(rollout, kind, why, now_ns) if _can_pause(rollout) else rollout
     return _onward(rollout, now_ns, seen.tau_ns, seen)
 
 
+def _over(rollout: Rollout) -> bool:
+    """Decided: nothing but effects of the end may be left."""
+    return rollout.state in FINAL or rollout.state in (State.ROLLING_BACK, State.RETREATED)
+
+
 def _breached(rollout: Rollout, seen: Looked, now_ns: int) -> Rollout:
-    if not seen.champion_ready and rollout.champion is not None:
+    if not _may_go_back(rollout, seen):
         why = f"{seen.breach} failed, but the champion is not ready: the candidate is the only healthy copy"
-        return _moved(rollout, "blocked", now_ns, reason=why) if rollout.state is not State.HELD else rollout
+        if rollout.state is State.HELD:
+            return _replaced(rollout, hold="blocked", reason=why)
+        return _moved(rollout, "blocked", now_ns, reason=why, hold="blocked")
     return _going_back(rollout, "breach", now_ns, reason=seen.breach)
+
+
+def _may_go_back(rollout: Rollout, seen: Looked) -> bool:
+    return seen.champion_ready or rollout.champion is None
+
+
+def _overdue(rollout: Rollout, plan: Plan, seen: Looked, now_ns: int) -> bool:
+    """Whether the state, or the whole rollout, has lasted too long."""
+    late = seconds_since(rollout.clock_ns or rollout.started_ns, now_ns) >= plan.deadline_s
+    here = seconds_since(rollout.since_ns, now_ns)
+    if rollout.state is State.HELD:
+        alone = rollout.hold in ("missing", "blocked") and rollout.resume != State.WATCHING
+        # Time alone never takes traffic back to a champion that is not there.
+        return _may_go_back(rollout, seen) and (here >= plan.hold_s or (alone and late))
+    if rollout.state is State.WATCHING:
+        return here >= plan.watch_s + plan.deadline_s
+    return late and not (plan.experiment is not None and rollout.state is State.CANARY)
+
+
+def _expired(rollout: Rollout, seen: Looked, now_ns: int) -> Rollout:
+    """Late: what can be held is held for a person; a hold, or a load, that is late ends on the champion."""
+    if not _can_pause(rollout):
+        return _going_back(rollout, "deadline", now_ns, reason=_late(rollout))
+    why = f"not decided within its deadline ({rollout.state.value}"
+    why += f"; harm not excluded: {seen.unclear})" if seen.unclear else ")"
+    return _moved(rollout, "inconclusive", now_ns, reason=why, hold="inconclusive")
 
 
 def _late(rollout: Rollout) -> str:
@@ -150,37 +193,84 @@ def _can_pause(rollout: Rollout) -> bool:
 
 def _why_not(rollout: Rollout, seen: Looked) -> str:
     """What still keeps a held rollout from going on."""
-    if seen.missing:
-        return seen.missing
-    if not seen.champion_ready and rollout.champion is not None:
+    if rollout.hold in ("person", "inconclusive"):
+        return "a person ends it"
+    if seen.missing or seen.frozen:
+        return seen.missing or seen.frozen
+    if not _may_go_back(rollout, seen):
         return "the champion is not ready"
-    return "" if rollout.resume != "canary" or seen.candidate_requests else "no traffic has met the candidate"
+    return "" if rollout.resume != "canary" or seen.candidate_requests else NO_TRAFFIC
 
 
-def _paused(rollout: Rollout, why: str, now_ns: int) -> Rollout:
-    return _moved(rollout, "pause", now_ns, reason=why, resume=rollout.state.value)
+def _paused(rollout: Rollout, kind: str, why: str, now_ns: int, actor: str = "") -> Rollout:
+    return _moved(rollout, "pause", now_ns, reason=why, resume=rollout.state.value, hold=kind, asked="", actor=actor)
 
 
-def _resumed(rollout: Rollout, now_ns: int) -> Rollout:
-    return _moved(rollout, f"resume_{rollout.resume or State.WATCHING.value}", now_ns, reason="", resume="")
+def _resumed(rollout: Rollout, now_ns: int, actor: str = "") -> Rollout:
+    event = f"resume_{rollout.resume or State.WATCHING.value}"
+    return _moved(rollout, event, now_ns, reason="", resume="", hold="", actor=actor)
+
+
+def _asked_to_pause(rollout: Rollout, seen: Paused, now_ns: int) -> Rollout:
+    """Held at once where it can be, else as soon as it can; a hold that would end by itself no longer does."""
+    if _over(rollout):
+        return rollout
+    if rollout.state is State.HELD:
+        return _replaced(rollout, hold="person", reason=seen.reason, actor=seen.actor)
+    if _can_pause(rollout):
+        return _paused(rollout, "person", seen.reason, now_ns, seen.actor)
+    return _replaced(rollout, asked=seen.reason, actor=seen.actor)
+
+
+def _asked_to_resume(rollout: Rollout, seen: Resumed, now_ns: int) -> Rollout:
+    """Goes on with a new deadline. With `advance` the missing evidence of this part is accepted, a breach never is."""
+    if _over(rollout):
+        return rollout
+    if rollout.state is State.HELD:
+        if rollout.hold == "blocked":
+            return rollout
+        rollout = _replaced(_resumed(rollout, now_ns, seen.actor), clock_ns=now_ns)
+    rollout = _replaced(rollout, asked="")
+    if not seen.advance or rollout.plan is None or _waiting(rollout) or not _can_pause(rollout):
+        return rollout
+    return _next_part(rollout, rollout.plan, now_ns)
 
 
 def _onward(rollout: Rollout, now_ns: int, tau_ns: int | None, seen: Looked | None = None) -> Rollout:
-    """Begin the plan's next part when the present one has had its time."""
+    """Begin the plan's next part when the present one has had its time, and its evidence where that decides."""
     plan = rollout.plan
     if plan is None or _waiting(rollout):
         return rollout
     if rollout.state is State.LOADING:
         return _after_loading(rollout, plan, tau_ns, now_ns)
-    if seen is None or rollout.state not in (State.SHADOW, State.CANARY, State.WATCHING):
+    if seen is None or not _can_pause(rollout):
         return rollout
+    if plan.experiment is not None and rollout.state is State.CANARY and seen.winner:
+        return _concluded(rollout, plan, seen.winner, now_ns)
     if seconds_since(rollout.since_ns, now_ns) < _duration(rollout, plan):
         return rollout
-    if rollout.state is State.WATCHING:
-        return _settled(rollout, now_ns)
     if rollout.state is State.CANARY and not seen.candidate_requests:
-        return _paused(rollout, "no traffic has met the candidate", now_ns)
-    return _next_share(rollout, plan, now_ns)
+        return _paused(rollout, "missing", NO_TRAFFIC, now_ns)
+    if plan.advance == "evidence" and seen.unclear:
+        return rollout
+    if plan.strategy == "shadow" and rollout.state is State.SHADOW:
+        return _paused(rollout, "person", SHADOWED, now_ns)
+    if plan.experiment is not None and rollout.state is State.CANARY:
+        return _concluded(rollout, plan, plan.experiment.then, now_ns)
+    return _next_part(rollout, plan, now_ns)
+
+
+def _next_part(rollout: Rollout, plan: Plan, now_ns: int) -> Rollout:
+    return _settled(rollout, now_ns) if rollout.state is State.WATCHING else _next_share(rollout, plan, now_ns)
+
+
+def _concluded(rollout: Rollout, plan: Plan, winner: str, now_ns: int) -> Rollout:
+    """An experiment has ended: the candidate is promoted, or the champion stays, which is no breach."""
+    if winner == CANDIDATE:
+        return _promoted(rollout, plan, now_ns)
+    reason = "the experiment ended: the champion stays"
+    moved = _moved(rollout, "conclude", now_ns, reason=reason, caught_in="", pending=())
+    return _unloaded(_with(_route(moved, "champion", 0), Effect(0, "revert_commit")))
 
 
 def _waiting(rollout: Rollout) -> bool:
@@ -195,6 +285,9 @@ def _duration(rollout: Rollout, plan: Plan) -> float:
 
 def _after_loading(rollout: Rollout, plan: Plan, tau_ns: int | None, now_ns: int) -> Rollout:
     if rollout.champion is None:
+        return _promoted(rollout, plan, now_ns)
+    if plan.strategy == ROLLBACK:
+        # It had settled before: analysis is skipped, the admission was not (argo#3669, argo#2168).
         return _promoted(rollout, plan, now_ns)
     if tau_ns is None and seconds_since(rollout.loaded_ns, now_ns) < plan.tau_wait_s:
         return rollout
@@ -228,7 +321,7 @@ def _settled(rollout: Rollout, now_ns: int) -> Rollout:
 
 
 def _latched(rollout: Rollout, seen: Latched, now_ns: int) -> Rollout:
-    if rollout.state in FINAL or rollout.state in (State.ROLLING_BACK, State.RETREATED):
+    if _over(rollout):
         return rollout if rollout.latch else _replaced(rollout, latch=seen.latch)
     if rollout.state in (State.PROPOSED, State.CHECKING):
         return rollout
@@ -248,7 +341,7 @@ def _latched(rollout: Rollout, seen: Latched, now_ns: int) -> Rollout:
 
 
 def _aborted(rollout: Rollout, seen: Aborted, now_ns: int) -> Rollout:
-    if rollout.state in FINAL or rollout.state in (State.ROLLING_BACK, State.RETREATED):
+    if _over(rollout):
         return rollout
     if rollout.state is State.CHECKING:
         return _moved(rollout, "abort", now_ns, reason=seen.reason, actor=seen.actor)
@@ -256,7 +349,7 @@ def _aborted(rollout: Rollout, seen: Aborted, now_ns: int) -> Rollout:
 
 
 def _superseded(rollout: Rollout, seen: Superseded, now_ns: int) -> Rollout:
-    if rollout.state in FINAL or rollout.state in (State.ROLLING_BACK, State.RETREATED):
+    if _over(rollout):
         return rollout
     moved = _moved(rollout, "supersede", now_ns, reason=f"commit {seen.commit[:12]} asks for something else")
     return _cleared(moved)
@@ -316,6 +409,11 @@ def _moved(rollout: Rollout, event: str, now_ns: int, **changes: object) -> Roll
     ended = now_ns if state in FINAL else 0
     if state is State.HELD and "resume" not in changes:
         changes["resume"] = rollout.state.value
+    if state is not State.HELD:
+        changes.setdefault("hold", "")
+    if event in ("step", "promote", "watch", "settle", "inconclusive"):
+        # Nobody asked for this: it follows from the plan.
+        changes.setdefault("actor", "")
     return _replaced(rollout, state=state, since_ns=now_ns, ended_ns=ended, **changes)
 
 
@@ -337,5 +435,7 @@ _HANDLERS = {
     Looked: _looked,
     Latched: _latched,
     Aborted: _aborted,
+    Paused: _asked_to_pause,
+    Resumed: _asked_to_resume,
     Superseded: _superseded,
 }

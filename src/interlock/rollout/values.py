@@ -8,6 +8,15 @@ from interlock.decision.table import Segments
 from interlock.rollout.plan import Plan
 from interlock.rollout.states import State
 
+HOLDS = {
+    "missing": "something could not be seen: goes on by itself when it can be seen again",
+    "frozen": "the freeze calendar: goes on by itself when the window ends",
+    "blocked": "the candidate is the only healthy copy: goes on, or back, when the champion is ready again",
+    "inconclusive": "the evidence did not suffice in time: a person decides",
+    "person": "a person asked for it, and ends it",
+}
+"""Why a rollout is held, and what ends that."""
+
 
 class Target(msgspec.Struct, frozen=True):
     """A version that may serve: what was admitted, or what serves now."""
@@ -73,6 +82,15 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     caught_in: str = ""
     latch: str = ""
     resume: str = ""
+    """The state that a hold goes back to."""
+    hold: str = ""
+    """Why it is held: one of `HOLDS`."""
+    asked: str = ""
+    """Why a person wants it held as soon as it can be; empty: nobody does."""
+    clock_ns: int = 0
+    """When the deadline began to run anew; 0: when the rollout started."""
+    signed: tuple[str, ...] = ()
+    """Digests of the approvals' signatures: what a quarantine remembers."""
     majority_ns: int = 0
     breach_ns: int = 0
     champion_ns: int = 0
@@ -115,6 +133,7 @@ class Looked(msgspec.Struct, frozen=True, tag="looked"):
         candidate_requests: answered by the candidate under the present generation.
         tau_ns: the champion's p95 of model time, once there are samples enough.
         champion_ready: it is loaded in every live worker.
+        frozen: why no share may grow now; empty: it may.
         unclear: guards whose harm is not excluded yet, with commas; empty: all are (advance by evidence).
         winner: of an A/B test: `candidate` or `champion` once the stop rule says so.
     """
@@ -124,6 +143,7 @@ class Looked(msgspec.Struct, frozen=True, tag="looked"):
     candidate_requests: int = 0
     tau_ns: int | None = None
     champion_ready: bool = True
+    frozen: str = ""
     unclear: str = ""
     winner: str = ""
 
