@@ -40,6 +40,7 @@ from interlock.decision.counts import (
 from interlock.decision.table import BUCKETS, NOBODY, RouteTable
 from interlock.rollout.manifest import Manifests
 from interlock.rollout.options import ControlOptions, RolloutOptions
+from interlock.rollout.plan import Plan
 from interlock.rollout.ports import Inverse, Reverted, SourceFile
 from interlock.rollout.values import Target
 from interlock.trust.memory import MemoryEventStore
@@ -305,6 +306,15 @@ class MemoryGate:
         bundle = manifests.release.bundle
         self._world.scorers.admitted.add((bundle, wish.folder))
         return Target(manifests.release.version, bundle, wish.folder, wish.commit, manifests.release.routing)
+
+    def verify(self, wish: Wish, manifests: Manifests) -> Target:
+        bundle = manifests.release.bundle
+        if (bundle, wish.folder) not in self._world.scorers.admitted:
+            raise RefusedError("the admission of this release is not here", "release it anew")
+        return Target(manifests.release.version, bundle, wish.folder, wish.commit, manifests.release.routing)
+
+    def plan(self, wish: Wish, manifests: Manifests) -> Plan:
+        return manifests.plan
 
 
 class Inline(Executor):

@@ -186,7 +186,7 @@ class Company:
 
     def subject(self, wish: Wish) -> Subject:
         """What approvers of the wish look at."""
-        champion = self.controller._known.live.get("fraud")
+        champion = self.controller._known.live("fraud")
         since = champion.commit if champion is not None else None
         emails = self.git.authors(wish.commit, wish.path, since)
         return subject(wish, parse(wish.files, "fraud"), self.settings.places.bundles, emails, "production")

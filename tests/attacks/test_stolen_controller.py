@@ -148,7 +148,7 @@ def test_attack_24_it_forges_a_proof(company: Company, name: str) -> None:
     old = next((company.settings.places.admissions / digest_hex(company.champion.digest)).iterdir())
     document = json.loads(old.read_bytes())
     assert len(document["log"]["proof"]) > 1
-    folder = company.controller._known.live["fraud"].folder
+    folder = company.controller._known.settled["fraud"][-1].folder
     company.scorers.load("fraud", company.champion.digest, folder)
     FORGERIES[name](document["log"])
     old.write_bytes(canonical(document))

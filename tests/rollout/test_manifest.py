@@ -155,7 +155,7 @@ def test_a_wrong_release_names_line_and_remedy(old: str, new: str, line: int, sa
         ("holdback: 0.1", "holdback: 0.9", "0 to 0.5"),
         ("  watch", "  guards: {speed: {margin: 2}}\n  watch", "known here: errors"),
         ("  watch", "  guards: {errors: {budget: 0.05}}\n  watch", "spend more"),
-        ("  watch", "  advance: evidence\n  watch", "known: timeline"),
+        ("  watch", "  advance: hope\n  watch", "known: timeline, evidence"),
         ("strategy: canary", "strategy: blue-green", "blue-green has weights"),
     ],
 )

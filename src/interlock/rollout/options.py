@@ -25,6 +25,10 @@ class RolloutOptions:
     """Seconds to wait for them after the candidate has loaded; then latency is not judged, and the look says so."""
     silent_s: float = 5.0
     """Seconds without counters after which the source counts as missing and the rollout pauses."""
+    horizon_versions: int = 3
+    """How many settled releases of a service, the live one included, one may return to without a new analysis."""
+    horizon_days: float = 30.0
+    """Days after which a release that has stopped serving is out of that horizon."""
     git_timeout_s: float = 20.0
     """Seconds one git command may take."""
 

@@ -107,3 +107,10 @@ class Plan(msgspec.Struct, frozen=True):
     slos: tuple[Slo, ...] = ()
     clear_alpha: float = 0.05
     experiment: Experiment | None = None
+
+
+def returning(plan: Plan) -> Plan:
+    """The plan of a return to a version that had settled: all at once, nothing to wait for."""
+    return msgspec.structs.replace(
+        plan, strategy=ROLLBACK, advance="timeline", shadow_s=0.0, steps=(), holdback=0, watch_s=0.0, experiment=None
+    )

@@ -18,7 +18,6 @@ metadata:
   name: SERVICE
 spec:
   strategy: canary
-  advance: timeline
   steps:
     - shadow: 3s
     - {{weight: 10, for: 2s}}

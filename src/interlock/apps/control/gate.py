@@ -22,6 +22,8 @@ from interlock.base.files import write_atomic
 from interlock.registry import bundle as bundles
 from interlock.rollout import freeze
 from interlock.rollout.manifest import Manifests, Release, parse, refuse_second_hops
+from interlock.rollout.plan import Plan
+from interlock.rollout.policy import advancing
 from interlock.rollout.ports import Source
 from interlock.rollout.values import Target
 from interlock.settings import Settings
@@ -61,11 +63,26 @@ class AdmissionGate:
             freeze.refuse_if_frozen(freeze.parse(_text(wish.governed[FREEZE], FREEZE)), self._clock.now_ns())
         what = subject(wish, manifests, self._places.bundles, self._authors(wish, champion), self._environment)
         self._compatible(release.bundle, champion)
-        _may_advance(files[1], manifests, wish.service)
+        self.plan(wish, manifests)
         signed = statements(wish)
         event = self._logged(wish, what, signed, files) or self._admit(wish, what, signed, files)
         self._write(wish, what, signed, files, event)
         return target
+
+    def verify(self, wish: Wish, manifests: Manifests) -> Target:
+        """The target by its admission on disk, which the trust root of today must still bear."""
+        release, folder = manifests.release, wish.folder
+        path = self._places.admissions / digest_hex(release.bundle) / f"{digest_hex(folder)}.json"
+        if not path.exists():
+            raise RefusedError("the admission of this release is not here", "restore it, or release it anew")
+        root = admission.TrustRoot.parse((self._places.trust / "root.json").read_bytes())
+        admission.verify(path.read_bytes(), wish.service, release.bundle, folder, root)
+        bundles.read(self._places.bundles, release.bundle)
+        return Target(release.version, release.bundle, folder, wish.commit, release.routing)
+
+    def plan(self, wish: Wish, manifests: Manifests) -> Plan:
+        """The policy's plan, its way of advancing settled by the tier."""
+        return advancing(manifests.plan, TierPolicy.parse(governed(wish)[1]).tier(wish.service))
 
     def _accepted(self, files: tuple[bytes, bytes]) -> None:
         path = self._places.trust / "root.json"
@@ -185,12 +202,3 @@ def _text(data: bytes, name: str) -> str:
         return data.decode()
     except UnicodeDecodeError as error:
         raise UsageError(f"{name}: not UTF-8", "save it as UTF-8") from error
-
-
-def _may_advance(tiers: bytes, manifests: Manifests, service: str) -> None:
-    tier = TierPolicy.parse(tiers).tier(service)
-    if manifests.plan.advance not in tier.advance:
-        raise RefusedError(
-            f"tier {tier.name} does not allow a rollout to advance by {manifests.plan.advance}",
-            f"use one of: {', '.join(tier.advance)}",
-        )

@@ -5,15 +5,30 @@ Nothing here is a truth of its own: a new controller folds the same events and k
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from interlock.rollout import journal
 from interlock.rollout.states import FINAL, State
 from interlock.rollout.values import Rollout, Target
+from interlock.trust.event import Event
 from interlock.trust.ports import EventStore
 
 ABORT = "rollout.abort.requested"
-_MARKS = ("release.refused", "release.quarantined", "segment.sealed", "access.denied", "scorer.started")
+PAUSE = "rollout.pause.requested"
+RESUME = "rollout.resume.requested"
+RETURN = "rollout.rollback.requested"
+REQUESTS = (ABORT, PAUSE, RESUME, RETURN)
+"""What people ask for."""
+_MARKS = (
+    "release.refused",
+    "release.quarantined",
+    "release.reverted",
+    "segment.sealed",
+    "access.denied",
+    "scorer.started",
+    RETURN,
+)
 _BACK = (State.ROLLING_BACK, State.RETREATED, State.ROLLED_BACK)
 
 
@@ -23,20 +38,22 @@ class Memory:
     def __init__(self) -> None:
         self.rollouts: dict[str, Rollout] = {}
         """Those with something left to do, by id."""
-        self.live: dict[str, Target] = {}
-        """What serves when nothing is going on, by service."""
+        self.settled: dict[str, list[Rollout]] = {}
+        """The settled rollouts of each service, oldest first."""
+        self.returns: dict[int, Event] = {}
+        """Requests to return to an earlier version that have no outcome yet, by event id."""
         self.tried: set[str] = set()
         """Keys of wishes that were carried out or refused."""
-        self.quarantined: set[tuple[str, str]] = set()
-        """(service, folder digest) that were taken back."""
+        self.quarantined: dict[tuple[str, str], frozenset[str]] = {}
+        """(service, folder digest) that were taken back, with the signatures that had let them in."""
         self.seals_after = 0
         """The number of the newest recorded seal."""
         self.denials_after = 0
         """The number of the newest recorded denial."""
         self.scorer_began = 0
         """When the supervisor that was seen last began, nanoseconds; 0: none was."""
-        self.aborts_after = 0
-        """The id of the newest abort request that was read."""
+        self.requests_after = 0
+        """The id of the newest request of a person that was read."""
 
     @classmethod
     def of(cls, store: EventStore) -> Memory:
@@ -47,29 +64,67 @@ class Memory:
                 if event.type in journal.ENTRIES:
                     rollout = journal.parse(event).rollout
                     folded[rollout.id] = rollout
-                elif event.type == "segment.sealed":
-                    memory.seals_after = max(memory.seals_after, int(event.body["number"]))
-                elif event.type == "scorer.started":
-                    memory.scorer_began = _whole(event.body.get("began")) or memory.scorer_began
-                elif event.type == "access.denied":
-                    memory.denials_after = max(memory.denials_after, _whole(event.body.get("number")))
-                elif event.type == "release.quarantined":
-                    memory.quarantined.add((event.body["service"], event.body["folder"]))
                 else:
-                    memory.tried.add(event.body["wish"])
+                    memory.note(event)
             after = page[-1].id
         for rollout in folded.values():
             memory.take(rollout)
-        memory.aborts_after = _first_unread(store, folded)
+        memory.requests_after = _first_unread(store, folded)
         return memory
+
+    def note(self, event: Event) -> None:
+        """Remember an event that is no journal entry."""
+        body = event.body
+        if event.type == "segment.sealed":
+            self.seals_after = max(self.seals_after, int(body["number"]))
+        elif event.type == "scorer.started":
+            self.scorer_began = _whole(body.get("began")) or self.scorer_began
+        elif event.type == "access.denied":
+            self.denials_after = max(self.denials_after, _whole(body.get("number")))
+        elif event.type == "release.quarantined":
+            self.quarantine(body["service"], body["folder"], body.get("signed", ()))
+        elif event.type == RETURN:
+            self.returns[event.id] = event
+        else:
+            # An answer to a request names it; a refused wish is not tried again.
+            self.returns.pop(_whole(body.get("request")), None)
+            if event.type == "release.refused":
+                self.tried.add(body["wish"])
+
+    def quarantine(self, service: str, folder: str, signed: Iterable[str]) -> None:
+        """Keep a release out until none of the signatures that let it in are counted again."""
+        known = self.quarantined.get((service, folder), frozenset())
+        self.quarantined[service, folder] = known | frozenset(signed)
+
+    def live(self, service: str) -> Target | None:
+        """What serves when nothing is going on."""
+        settled = self.settled.get(service)
+        return settled[-1].candidate if settled else None
+
+    def earlier(self, service: str, versions: int, since_ns: int) -> list[Rollout]:
+        """Settled rollouts that one may return to, newest first.
+
+        Args:
+            service: whose.
+            versions: how many different releases, the live one included, are within the horizon.
+            since_ns: wall time before which what had ended is too old.
+        """
+        found: dict[str, Rollout] = {}
+        for rollout in reversed(self.settled.get(service, ())):
+            if rollout.folder not in found and len(found) < versions:
+                found[rollout.folder] = rollout
+        kept = list(found.values())[1:]
+        known = [each for each in kept if (service, each.folder) not in self.quarantined]
+        return [each for each in known if _left_ns(self.settled[service], each) >= since_ns]
 
     def take(self, rollout: Rollout) -> None:
         """Remember a rollout's newest state and what follows from it."""
         self.tried.add(rollout.wish)
         if rollout.state is State.SETTLED and rollout.candidate is not None:
-            self.live[rollout.service] = rollout.candidate
-        if rollout.state in _BACK:
-            self.quarantined.add((rollout.service, rollout.folder))
+            settled = self.settled.setdefault(rollout.service, [])
+            self.settled[rollout.service] = [*(each for each in settled if each.id != rollout.id), rollout]
+        if rollout.state in _BACK and rollout.breach_ns:
+            self.quarantine(rollout.service, rollout.folder, rollout.signed)
         if rollout.state not in FINAL or rollout.pending:
             self.rollouts[rollout.id] = rollout
         else:
@@ -80,11 +135,17 @@ class Memory:
         return next((each for each in self.rollouts.values() if each.service == service), None)
 
 
+def _left_ns(settled: list[Rollout], rollout: Rollout) -> int:
+    """When a settled release stopped serving: when the next one had settled."""
+    at = max(index for index, each in enumerate(settled) if each.folder == rollout.folder)
+    return settled[at + 1].ended_ns if at + 1 < len(settled) else settled[at].ended_ns
+
+
 def _first_unread(store: EventStore, folded: dict[str, Rollout]) -> int:
-    """Aborts that were asked for while no controller lived still hold for a rollout that is unfinished."""
+    """What was asked for while no controller lived still holds for a rollout that is unfinished."""
     started = [rollout.started_ns for rollout in folded.values() if rollout.state not in FINAL]
     after = 0
-    while page := store.after(after, (ABORT,)):
+    while page := store.after(after, REQUESTS):
         unread = next((event for event in page if started and event.time_ns >= min(started)), None)
         if unread is not None:
             return unread.id - 1

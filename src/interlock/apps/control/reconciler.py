@@ -23,7 +23,8 @@ from interlock.apps.control.branch import Branch
 from interlock.apps.control.effects import Effects, Ground
 from interlock.apps.control.fleet import Fleet
 from interlock.apps.control.looks import Looks
-from interlock.apps.control.memory import ABORT, Memory
+from interlock.apps.control.memory import ABORT, PAUSE, REQUESTS, RESUME, RETURN, Memory
+from interlock.apps.control.returns import Returns
 from interlock.apps.control.wishes import Wish
 from interlock.base.canonical import digest_of
 from interlock.base.clock import NS_PER_S, Clock
@@ -33,6 +34,7 @@ from interlock.decision.admin import Observed, ServiceState
 from interlock.rollout import guards, journal
 from interlock.rollout.manifest import Manifests, parse
 from interlock.rollout.options import ControlOptions, RolloutOptions
+from interlock.rollout.plan import Plan, returning
 from interlock.rollout.ports import Scorers, Source
 from interlock.rollout.states import FINAL, State
 from interlock.rollout.step import step
@@ -45,12 +47,14 @@ from interlock.rollout.values import (
     Looked,
     Observation,
     Outcome,
+    Paused,
     Rejected,
+    Resumed,
     Rollout,
     Superseded,
     Target,
 )
-from interlock.trust.event import NewEvent
+from interlock.trust.event import Event, NewEvent
 from interlock.trust.ports import EventStore
 
 _log = logging.getLogger(__name__)
@@ -67,6 +71,22 @@ class Gate(Protocol):
         Raises:
             RefusedError, IntegrityError, UsageError: why not.
             UnreachableError: it could not be judged; try again.
+        """
+        ...
+
+    def verify(self, wish: Wish, manifests: Manifests) -> Target:
+        """The target by the admission that it has from before, judged again; nothing new is admitted.
+
+        Raises:
+            RefusedError, IntegrityError: why not.
+        """
+        ...
+
+    def plan(self, wish: Wish, manifests: Manifests) -> Plan:
+        """The policy's plan with the way of advancing that the service's tier has, or allows.
+
+        Raises:
+            RefusedError: the tier does not allow what the policy names.
         """
         ...
 
@@ -104,6 +124,8 @@ class Reconciler:
         self._looks = Looks(self._options, self._ports.clock, ACTOR)
         self._fleet = Fleet(self._ports.scorers, self._ports.store, self._ports.clock, ACTOR)
         self._said: dict[str, str] = {}
+        ports, options = self._ports, self._options
+        self._returns = Returns(ports.store, ports.source, ports.runner, ports.clock, options, ACTOR)
         self._branch = Branch(self._ports.source, self._ports.runner, self._ports.clock, self._options)
 
     @property
@@ -120,7 +142,8 @@ class Reconciler:
         if self._epoch is None:
             return False
         self._attempt("integrate events", self._ports.sequence)
-        self._attempt("read abort requests", self._read_aborts)
+        self._attempt("read requests", self._read_requests)
+        self._attempt("return to a version", lambda: self._returns.turn(self._known))
         if observed is not None:
             self._attempt("record a start", lambda: self._fleet.record_start(observed, self._known))
             self._attempt("record seals", lambda: self._fleet.record_seals(observed, self._known))
@@ -186,12 +209,22 @@ class Reconciler:
             self._attempt(f"consider {wish.service}", lambda wish=wish: self._consider(wish, observed))  # type: ignore[misc]
 
     def _consider(self, wish: Wish, observed: Observed | None) -> None:
-        live = self._known.live.get(wish.service)
+        live = self._known.live(wish.service)
         active = self._known.active(wish.service)
         if active is not None:
             self._reconsider(active, wish, live)
-        elif (live is None or live.folder != wish.folder) and wish.key not in self._known.tried:
+        elif (live is None or live.folder != wish.folder) and self._key(wish) not in self._known.tried:
             self._propose(wish)
+
+    def _settled_before(self, service: str, folder: str) -> bool:
+        """Whether a release is one that may serve again without a new analysis."""
+        since = self._ports.clock.now_ns() - round(self._options.horizon_days * 86_400 * NS_PER_S)
+        earlier = self._known.earlier(service, self._options.horizon_versions, since)
+        return any(each.folder == folder for each in earlier)
+
+    def _key(self, wish: Wish) -> str:
+        """What is tried once: what is judged; a return to what had settled is tried once a commit."""
+        return f"{wish.key} {wish.commit}" if self._settled_before(wish.service, wish.folder) else wish.key
 
     def _reconsider(self, active: Rollout, wish: Wish, live: Target | None) -> None:
         if active.folder == wish.folder or active.state in FINAL:
@@ -205,9 +238,11 @@ class Reconciler:
         try:
             if wish.problem:
                 raise UsageError(wish.problem, "correct the folder")
-            if (wish.service, wish.folder) in self._known.quarantined:
+            spent = self._known.quarantined.get((wish.service, wish.folder))
+            if spent is not None and (not wish.signed or spent & set(wish.signed)):
                 raise RefusedError(
-                    "this release was rolled back and is in quarantine", "propose it again: a new admission is needed"
+                    "this release was rolled back and is in quarantine",
+                    "a new admission is needed: have everybody sign a new statement in the place of the old one",
                 )
             manifests = parse(wish.files, wish.service)
         except InterlockError as error:
@@ -220,7 +255,8 @@ class Reconciler:
             commit=wish.commit,
             folder=wish.folder,
             version=manifests.release.version,
-            wish=wish.key,
+            wish=self._key(wish),
+            signed=wish.signed,
             salt=self._ports.ids.random(16).hex(),
             started_ns=now,
             since_ns=now,
@@ -241,9 +277,9 @@ class Reconciler:
 
     def _refuse(self, wish: Wish, version: str | None, reason: str) -> None:
         body = {"service": wish.service, "version": version, "commit": wish.commit, "folder": wish.folder}
-        body |= {"wish": wish.key, "reason": reason[:2000]}
+        body |= {"wish": self._key(wish), "reason": reason[:2000]}
         self._ports.store.append(self._event("release.refused", f"service/{wish.service}", "refused", body))
-        self._known.tried.add(wish.key)
+        self._known.tried.add(self._key(wish))
         _log.error("refused: %s %s: %s", wish.service, version or "", reason)
 
     # --- one rollout ----------------------------------------------------------------------
@@ -271,10 +307,15 @@ class Reconciler:
         wish = self._branch.at(rollout.commit, rollout.service)
         if wish is None or observed is None:
             return
-        champion = self._known.live.get(rollout.service)
+        champion, gate = self._known.live(rollout.service), self._ports.gate
         try:
             manifests = parse(wish.files, wish.service)
-            candidate = self._ports.gate.check(wish, manifests, champion)
+            if self._settled_before(wish.service, wish.folder):
+                candidate = gate.verify(wish, manifests)
+                plan = returning(manifests.plan)
+            else:
+                candidate = gate.check(wish, manifests, champion)
+                plan = gate.plan(wish, manifests)
         except UnreachableError:
             raise
         except InterlockError as error:
@@ -282,7 +323,7 @@ class Reconciler:
             self._feed(rollout.id, Rejected(str(error)[:1000]))
             return
         seen = observed.services.get(rollout.service)
-        plan = msgspec.structs.replace(manifests.plan, tau_wait_s=self._options.tau_wait_s)
+        plan = msgspec.structs.replace(plan, tau_wait_s=self._options.tau_wait_s)
         generation = seen.generation if seen is not None else 0
         self._feed(rollout.id, Admitted(candidate, plan, champion, generation, manifests.release.fallback))
         self._perform(rollout.id, observed)
@@ -321,12 +362,22 @@ class Reconciler:
         if event is not None:
             self._ports.store.append(event)
 
-    def _read_aborts(self) -> None:
-        for event in self._ports.store.after(self._known.aborts_after, (ABORT,)):
+    def _read_requests(self) -> None:
+        for event in self._ports.store.after(self._known.requests_after, REQUESTS):
+            if event.type == RETURN:
+                self._read_return(event)
             for rollout in list(self._known.rollouts.values()):
-                if rollout.service == event.body["service"]:
-                    self._feed(rollout.id, Aborted(event.actor, event.body["reason"]))
-            self._known.aborts_after = event.id
+                if rollout.service == event.body.get("service"):
+                    self._feed(rollout.id, _REQUESTED[event.type](event))
+            self._known.requests_after = event.id
+
+    def _read_return(self, event: Event) -> None:
+        """A return that an abort fulfils is answered first; any other waits until the abort is done."""
+        self._known.returns[event.id] = event
+        service, version = str(event.body.get("service")), event.body.get("version")
+        active, settled = self._known.active(service), self._known.settled.get(service)
+        if active is not None and active.state not in FINAL and settled and version in (None, settled[-1].version):
+            self._returns.answer(event, self._known, settled[-1], f"aborted {active.commit}")
 
     def _feed(self, rollout_id: str, seen: Observation, quiet: bool = False) -> Rollout:
         """Step, and write the journal before anything is done. `quiet`: an unchanged rollout is no entry."""
@@ -339,8 +390,9 @@ class Reconciler:
         mark = journal.mark(ACTOR, rollout.state, changed, now)
         if mark is not None:
             events.append(mark)
-        if changed.state in (State.ROLLING_BACK, State.RETREATED) and rollout.state is not changed.state:
-            body = journal.plain(journal.summary(changed))
+        going_back = changed.state in (State.ROLLING_BACK, State.RETREATED) and rollout.state is not changed.state
+        if going_back and changed.breach_ns:
+            body = {**journal.plain(journal.summary(changed)), "signed": list(changed.signed)}
             events.append(self._event("release.quarantined", f"service/{changed.service}", "success", body))
         if isinstance(seen, Outcome) and changed.reverted != rollout.reverted:
             body = {**journal.plain(journal.summary(changed)), "reverted": changed.reverted}
@@ -388,6 +440,19 @@ class Reconciler:
             self._said[what] = str(error)
         else:
             self._said.pop(what, None)
+
+
+_REQUESTED: dict[str, Callable[[Event], Observation]] = {
+    ABORT: lambda event: Aborted(event.actor, _reason(event)),
+    RETURN: lambda event: Aborted(event.actor, _reason(event)),
+    PAUSE: lambda event: Paused(event.actor, _reason(event)),
+    RESUME: lambda event: Resumed(event.actor, _reason(event), event.body.get("advance") is True),
+}
+"""What a person's request is to a rollout under way."""
+
+
+def _reason(event: Event) -> str:
+    return str(event.body.get("reason", ""))[:400]
 
 
 def _next(rollout: Rollout, done: int) -> Effect | None:

@@ -38,6 +38,11 @@ class Wish:
     problem: str = ""
     """Why the folder cannot be released at all; `folder` is then a digest of its own kind."""
 
+    @property
+    def signed(self) -> tuple[str, ...]:
+        """Digests of the approvals' signatures, sorted."""
+        return tuple(sorted(sha256_hex(data) for name, data in self.approvals.items() if name.endswith(".sig")))
+
 
 def services_root(environment: str) -> str:
     """The folder of an environment's services."""
