@@ -134,7 +134,7 @@ def _looked(rollout: Rollout, seen: Looked, now_ns: int) -> Rollout:
     if _overdue(rollout, plan, seen, now_ns):
         return _expired(rollout, seen, now_ns)
     if rollout.state is State.HELD:
-        return rollout if _why_not(rollout, seen) else _resumed(rollout, now_ns)
+        return rollout if _why_not(rollout, seen) else _let_go(rollout, now_ns)
     if rollout.asked and _can_pause(rollout):
         return _paused(rollout, "person", rollout.asked, now_ns, rollout.actor)
     if why := seen.missing or seen.frozen:
@@ -209,6 +209,12 @@ def _paused(rollout: Rollout, kind: str, why: str, now_ns: int, actor: str = "")
 def _resumed(rollout: Rollout, now_ns: int, actor: str = "") -> Rollout:
     event = f"resume_{rollout.resume or State.WATCHING.value}"
     return _moved(rollout, event, now_ns, reason="", resume="", hold="", actor=actor)
+
+
+def _let_go(rollout: Rollout, now_ns: int) -> Rollout:
+    """A hold that ends by itself; the calendar's time is not the rollout's."""
+    resumed = _resumed(rollout, now_ns)
+    return _replaced(resumed, clock_ns=now_ns) if rollout.hold == "frozen" else resumed
 
 
 def _asked_to_pause(rollout: Rollout, seen: Paused, now_ns: int) -> Rollout:

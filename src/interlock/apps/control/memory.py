@@ -101,21 +101,27 @@ class Memory:
         settled = self.settled.get(service)
         return settled[-1].candidate if settled else None
 
-    def earlier(self, service: str, versions: int, since_ns: int) -> list[Rollout]:
+    def settled_by(self, service: str, at_ns: int) -> list[Rollout]:
+        """The settled rollouts of a service as they were at a time, oldest first."""
+        return [each for each in self.settled.get(service, ()) if each.ended_ns <= at_ns]
+
+    def earlier(self, service: str, versions: int, since_ns: int, at_ns: int) -> list[Rollout]:
         """Settled rollouts that one may return to, newest first.
 
         Args:
             service: whose.
             versions: how many different releases, the live one included, are within the horizon.
             since_ns: wall time before which what had ended is too old.
+            at_ns: wall time at which it is asked: what has settled since does not count.
         """
+        settled = self.settled_by(service, at_ns)
         found: dict[str, Rollout] = {}
-        for rollout in reversed(self.settled.get(service, ())):
+        for rollout in reversed(settled):
             if rollout.folder not in found and len(found) < versions:
                 found[rollout.folder] = rollout
         kept = list(found.values())[1:]
         known = [each for each in kept if (service, each.folder) not in self.quarantined]
-        return [each for each in known if _left_ns(self.settled[service], each) >= since_ns]
+        return [each for each in known if _left_ns(settled, each) >= since_ns]
 
     def take(self, rollout: Rollout) -> None:
         """Remember a rollout's newest state and what follows from it."""

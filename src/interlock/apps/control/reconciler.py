@@ -218,13 +218,15 @@ class Reconciler:
 
     def _settled_before(self, service: str, folder: str) -> bool:
         """Whether a release is one that may serve again without a new analysis."""
-        since = self._ports.clock.now_ns() - round(self._options.horizon_days * 86_400 * NS_PER_S)
-        earlier = self._known.earlier(service, self._options.horizon_versions, since)
+        now = self._ports.clock.now_ns()
+        since = now - round(self._options.horizon_days * 86_400 * NS_PER_S)
+        earlier = self._known.earlier(service, self._options.horizon_versions, since, now)
         return any(each.folder == folder for each in earlier)
 
     def _key(self, wish: Wish) -> str:
-        """What is tried once: what is judged; a return to what had settled is tried once a commit."""
-        return f"{wish.key} {wish.commit}" if self._settled_before(wish.service, wish.folder) else wish.key
+        """What is tried once: what is judged; what had been here before is tried, or refused, once a commit."""
+        known = (wish.service, wish.folder) in self._known.quarantined
+        return f"{wish.key} {wish.commit}" if known or self._settled_before(wish.service, wish.folder) else wish.key
 
     def _reconsider(self, active: Rollout, wish: Wish, live: Target | None) -> None:
         if active.folder == wish.folder or active.state in FINAL:

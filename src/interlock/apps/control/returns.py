@@ -83,7 +83,8 @@ class Returns:
         service, version = str(request.body.get("service")), request.body.get("version")
         if memory.active(service) is not None:
             return
-        settled, source = memory.settled.get(service, []), self._source
+        # As it was when it was asked: a return that a killed controller had pushed must not be made twice.
+        settled, source = memory.settled_by(service, request.time_ns), self._source
         if not settled:
             raise RefusedError(f"{service} has no settled version", "release one")
         left = settled[-1]
@@ -92,7 +93,7 @@ class Returns:
             return
         if source is None:
             raise RefusedError("this controller follows no repository", "set rollout.repository")
-        wanted = self._chosen(memory, service, version)
+        wanted = self._chosen(memory, request, service, version)
         inverse = Inverse(
             folder=f"{services_root(self._options.environment)}/{service}",
             bad_commit=left.commit,
@@ -101,9 +102,9 @@ class Returns:
         )
         self._running[request.id] = _Returning(left, wanted, self._runner.submit(lambda: source.revert(inverse)))
 
-    def _chosen(self, memory: Memory, service: str, version: object) -> Rollout:
-        since = self._clock.now_ns() - round(self._options.horizon_days * _DAY_NS)
-        known = memory.earlier(service, self._options.horizon_versions, since)
+    def _chosen(self, memory: Memory, request: Event, service: str, version: object) -> Rollout:
+        since = request.time_ns - round(self._options.horizon_days * _DAY_NS)
+        known = memory.earlier(service, self._options.horizon_versions, since, request.time_ns)
         found = next((each for each in known if version in (None, each.version)), None)
         if found is None:
             names = ", ".join(each.version for each in known) or "none"
