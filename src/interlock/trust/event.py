@@ -30,6 +30,7 @@ TYPES = (
     "control.stopped",
     "scorer.started",
     "scorer.stopped",
+    "scorer.restored",
     "worker.replaced",
     # access and trust
     "access.granted",

@@ -6,6 +6,7 @@ newer leader's epoch ends this leader: it returns no observation and gives up le
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import msgspec
@@ -16,12 +17,16 @@ from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import RefusedError
 from interlock.decision.admin import Denial, Observed, ServiceState
 from interlock.decision.seal import body as seal_body
+from interlock.rollout.plan import ALL
 from interlock.rollout.ports import Scorers
+from interlock.rollout.routes import table
 from interlock.rollout.values import Effect, Rollout
 from interlock.trust.event import NewEvent
 from interlock.trust.ports import EventStore
 
 _LONG_AGO = -(1 << 60)
+_RESTORE_NS = 10 * NS_PER_S
+_log = logging.getLogger(__name__)
 
 
 class Fleet:
@@ -33,6 +38,7 @@ class Fleet:
         self._clock = clock
         self._actor = actor
         self._renewed: dict[str, int] = {}
+        self._restore_after = _LONG_AGO
 
     def observe(self, memory: Memory, epoch: int) -> Observed:
         """The fleet now, with the seals that are not recorded yet.
@@ -90,6 +96,40 @@ class Fleet:
             self._scorers.install(
                 msgspec.structs.replace(table, epoch=above, generation=table.generation + 1, clears=latch.id)
             )
+
+    def restore(self, observed: Observed, memory: Memory, ground: Ground, effects: Effects) -> None:
+        """Give a supervisor that lost its disk what it routed by: the settled table, or that of the rollout under way.
+
+        Its models are loaded first, through its own trial and admission checks, as at any time.
+        """
+        if self._clock.monotonic_ns() < self._restore_after:
+            return
+        for service, settled in memory.settled.items():
+            seen, active = observed.services.get(service), memory.active(service)
+            if seen is not None and seen.table is not None:
+                continue
+            if active is None:
+                self._again(settled[-1], "settled", ALL, ground, effects)
+            elif active.shape and not active.pending:
+                self._again(active, active.shape, active.share, ground, effects)
+
+    def _again(  # long: what is routed, on which ground
+        self, rollout: Rollout, shape: str, share: int, ground: Ground, effects: Effects
+    ) -> None:
+        effect = Effect(-1, "set_route", rollout.generation, share, shape)
+        for number, arm in enumerate((*(wanted := table(rollout, effect, 0, ground.lease_s)).arms, *wanted.shadows)):
+            load = Effect(-2 - number, "load", bundle=arm.bundle)
+            outcome = effects.perform(msgspec.structs.replace(rollout, folder=arm.folder), load, ground)
+            if outcome is None or not outcome.ok:
+                if outcome is not None:
+                    # A trial costs a second of CPU: what was refused is not tried at every turn.
+                    self._restore_after = self._clock.monotonic_ns() + _RESTORE_NS
+                    _log.error("%s cannot be restored: %s", rollout.service, outcome.detail)
+                return
+        done = effects.perform(rollout, effect, ground)
+        if done is not None and done.ok:
+            body = {"service": rollout.service, "generation": rollout.generation, "rollout": rollout.id}
+            self._store.append(self._event("scorer.restored", f"service/{rollout.service}", body))
 
     def keep_lease(self, rollout: Rollout, seen: ServiceState, ground: Ground, effects: Effects) -> None:
         """Renew an unsettled table's lease; put it under this leader's epoch first."""

@@ -148,6 +148,10 @@ class Reconciler:
             self._attempt("record a start", lambda: self._fleet.record_start(observed, self._known))
             self._attempt("record seals", lambda: self._fleet.record_seals(observed, self._known))
             self._attempt("record denials", lambda: self._fleet.record_denials(observed, self._known))
+            ground = self._ground(observed)
+            self._attempt(
+                "restore the routes", lambda: self._fleet.restore(observed, self._known, ground, self._effects)
+            )
             self._attempt("open latches", lambda: self._fleet.open_latches(observed, self._known, self._epoch or 0))
         self._attempt("follow the branch", lambda: self._follow(observed))
         for rollout_id in list(self._known.rollouts):
