@@ -278,6 +278,7 @@ class MemoryScorers:
         counts.pairs += requests
         counts.up += int((steps > 0).sum())
         counts.down += int((steps < 0).sum())
+        counts.kept += int((draws < min(rates)).sum())
 
     def _renew(self) -> None:
         if self.table is not None and self.table.lease_s is not None:

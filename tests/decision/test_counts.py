@@ -9,7 +9,9 @@ from interlock.decision.counts import (
     DELTA_EDGES,
     FLAGGED,
     GROUPS,
+    NULLS,
     REQUESTS,
+    SCORE_EDGES,
     TIME_EDGES,
     ArmCounts,
     ShadowCounts,
@@ -99,20 +101,60 @@ def test_packed_counts_of_another_version_are_refused(change: object) -> None:
 
 def test_shadow_pairs_count_flips_both_ways_and_the_largest_difference() -> None:
     counts = ShadowCounts()
-    counts.add(0.0, 0)
-    counts.add(-0.3, -1)
-    counts.add(0.05, 2)
+    counts.add(0.5, 0.5, 0, 0)
+    counts.add(0.5, 0.8, 1, 2)
+    counts.add(0.05, 0.0, 2, 0)
+    counts.add(0.75, 0.75, 2, 2)
     back = ShadowCounts.unpack(counts.pack())
-    assert (back.pairs, back.up, back.down, back.largest) == (3, 1, 1, 0.3)
-    assert back.deltas.sum() == 3
+    assert (back.pairs, back.up, back.down, back.kept) == (4, 1, 1, 1)
+    assert back.largest == pytest.approx(0.3)
+    assert back.deltas.sum() == back.scores.sum() == 4
     assert back.deltas[DELTA_EDGES.index(0.05) + 1] == 1
     later = ShadowCounts.unpack(counts.pack())
-    later.add(0.4, 1)
+    later.add(0.5, 0.1, 3, 2)
     change = later.since(back)
     assert change is not None
     assert (change.pairs, change.up, change.down, change.largest) == (1, 1, 0, 0.4)
+    assert change.scores.sum() == 1
     assert back.since(later) is None
-    assert back.plus(later).pairs == 7
+    assert back.plus(later).pairs == 9
+    assert back.plus(later).scores.sum() == 9
+
+
+def test_scores_of_two_workers_add_up_and_a_shrunken_histogram_is_a_reset() -> None:
+    one, two = ArmCounts(), ArmCounts()
+    for score in (0.0, 0.001, 0.5, 0.999, 1.0):
+        one.score(score)
+    two.score(0.5)
+    both = ArmCounts.unpack(one.plus(two).pack())
+    assert both.scores.sum() == 6
+    assert both.scores[SCORE_EDGES.index(0.5) + 1] == 2
+    change = both.since(one)
+    assert change is not None
+    assert np.array_equal(change.scores, two.scores)
+    assert two.since(one) is None
+
+
+def test_a_score_stands_at_or_above_the_edge_before_its_bin_and_below_the_next() -> None:
+    for score in (SCORE_EDGES[0], SCORE_EDGES[100], SCORE_EDGES[100] * 0.999_999, SCORE_EDGES[-1]):
+        counts = ArmCounts()
+        counts.score(score)
+        (place,) = np.flatnonzero(counts.scores)
+        edges = (-np.inf, *SCORE_EDGES, np.inf)
+        assert edges[place] <= score < edges[place + 1]
+
+
+def test_edges_of_scores_ascend_and_are_dense_in_the_upper_tail() -> None:
+    assert list(SCORE_EDGES) == sorted(set(SCORE_EDGES))
+    assert len(SCORE_EDGES) <= 300
+    assert 0.5 in SCORE_EDGES
+    assert sum(edge > 0.95 for edge in SCORE_EDGES) >= 48
+    assert SCORE_EDGES[-1] > 0.9996
+
+
+def test_the_names_of_the_counts_are_their_columns() -> None:
+    assert COUNTS == ("requests", "errors", "misses", "degraded", "slow", "flagged", "nulls")
+    assert COUNTS[NULLS] == "nulls"
 
 
 def test_bins_and_groups_follow_the_fixed_names() -> None:

@@ -139,6 +139,7 @@ class OneWorker:
                 self.options.otlp_url is not None,
             ),
         )
+        self.mcc: str | None = "5411"
         self.models: dict[str, Model] = {}
         self.told: list[str] = []
         """What happened, in order: records written, then replies given."""
@@ -174,7 +175,7 @@ class OneWorker:
     def row(self, call: Call, place: int, name: str, card: int = 0, amount: int = 1_000) -> Row:
         """One transaction of a card."""
         inputs: dict[str, Any] = {kind: f"{kind}-{card:026d}" for kind in ("card", "terminal", "device", "ip")}
-        inputs |= {"amount": amount, "currency": "EUR", "mcc": "5411", "country": "NL"}
+        inputs |= {"amount": amount, "currency": "EUR", "mcc": self.mcc, "country": "NL"}
         now = self.wall.now_ns()
         entities = tuple(inputs[kind].encode() for kind in FRAUD.entities)
         claim = f"fraud:{name}".encode()

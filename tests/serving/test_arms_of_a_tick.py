@@ -235,3 +235,27 @@ def test_a_shadow_that_raises_disturbs_nobody() -> None:
         assert (route.shadows[0].shadow.errors, route.shadows[0].shadow.pairs) == (CARDS, 0)
 
     run(scene)
+
+
+def test_a_row_without_an_input_of_its_vector_is_counted_as_null_and_scored() -> None:
+    async def scene(worker: OneWorker) -> None:
+        route = worker.route(constant("1.0.0", 0.75))
+        await worker.ask("a")
+        worker.mcc = None
+        await worker.ask("b", "c")
+        assert totals(route.sides[0].counts) == {"requests": 3, "flagged": 3, "nulls": 2}
+
+    run(scene)
+
+
+def test_the_score_of_a_row_is_counted_on_the_arm_that_answered_it() -> None:
+    async def scene(worker: OneWorker) -> None:
+        route = worker.route(constant("1.0.0", 0.1), model("1.1.0", broken), share=5_000)
+        await many(worker)
+        champion, candidate = (side.counts for side in route.sides)
+        assert champion.scores.sum() == champion.total(counts.REQUESTS) > 0
+        assert candidate.scores.sum() == 0
+        (place,) = np.flatnonzero(champion.scores)
+        assert counts.SCORE_EDGES[place - 1] <= 0.1 < counts.SCORE_EDGES[place]
+
+    run(scene)

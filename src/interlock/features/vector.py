@@ -72,6 +72,20 @@ def assemble_columns(
     return vectors
 
 
+def nulls(feature_set: FeatureSet, inputs: Inputs) -> set[int]:
+    """The rows in which an input that the vector needs is missing, and a default stands in its place.
+
+    A vector from `assemble` holds no NaN, so this is where a null feature can be seen. Velocities are
+    never null: a row without them is not assembled but answered by the fallback.
+    """
+    found: set[int] = set()
+    for source in _plan(feature_set).optional:
+        column = [one.get(source) for one in inputs]
+        if None in column or "" in column:
+            found.update(row for row, value in enumerate(column) if value in _MISSING)
+    return found
+
+
 class _Plan:
     """What a feature set's columns come to, worked out once: indexes for whole-block operations."""
 
@@ -80,6 +94,7 @@ class _Plan:
         self.request = [(i, c) for i, c in placed if c.op in _REQUEST]
         self.clock = [(i, c) for i, c in placed if c.op in _CLOCK]
         self.inputs = tuple(dict.fromkeys(c.source for _, c in self.request))
+        self.optional = tuple(source for source in self.inputs if source != "amount")
         velocity = [(i, feature_set.offset(c.source)) for i, c in placed if c.op == "velocity"]
         targets, self.value_sources = [i for i, _ in velocity], [source for _, source in velocity]
         self.values_in_order = self.value_sources == list(range(feature_set.value_count))
@@ -95,6 +110,7 @@ class _Plan:
         self.defaults = np.array([float(c.default) for _, c in ratios])
 
 
+_MISSING = (None, "")
 _PLANS: dict[str, _Plan] = {}
 
 

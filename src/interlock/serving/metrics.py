@@ -73,6 +73,7 @@ _OF_ARM = {
         ("misses", counts.MISSES),
         ("degraded", counts.DEGRADED),
         ("slow", counts.SLOW),
+        ("nulls", counts.NULLS),
     )
 }
 _MODEL_TIME = Family(
@@ -131,7 +132,7 @@ FAMILIES: tuple[Family, ...] = (
 
 
 class Sums:
-    """The six sums of an arm and its merged model times, which is all that is kept of a version that has left.
+    """The sums of an arm and its merged model times, which is all that is kept of a version that has left.
 
     Attributes:
         times: model calls by bucket of `MODEL_BUCKETS`, the last is +Inf.

@@ -15,7 +15,7 @@ from interlock.decision import counts, record
 from interlock.decision.decide import RANK, Vectors, flagged
 from interlock.decision.record import DecisionRecord
 from interlock.features.online import TripResult
-from interlock.features.vector import assemble
+from interlock.features.vector import assemble, nulls
 from interlock.serving import trace
 from interlock.serving.arms import Called, call
 from interlock.serving.call import Call
@@ -62,7 +62,8 @@ class Made(msgspec.Struct):
     """One decision that was made: its record, the reply, and where it counts.
 
     `index` is the row's place in the tick, None when it has no vector; `claimed` says that the store
-    knows the transaction; `superseded` that another attempt's reply was stored first.
+    knows the transaction; `superseded` that another attempt's reply was stored first; `null` that the
+    vector of its own arm lacks a feature.
     """
 
     row: Row
@@ -73,6 +74,7 @@ class Made(msgspec.Struct):
     claimed: bool
     index: int | None = None
     superseded: bool = False
+    null: bool = False
 
 
 class Share(msgspec.Struct):
@@ -130,6 +132,7 @@ class Tick:
         self._results: Sequence[TripResult | None] = ()
         self._groups: list[int] = []
         self._vectors: dict[str, Vectors] = {}
+        self._nulls: dict[str, set[int]] = {}
         self._values: NDArray[np.int64] = np.empty((0, 0), np.int64)
         self._edge_ms: NDArray[np.int64] = np.empty(0, np.int64)
         self._given: Vectors | None = None
@@ -258,7 +261,21 @@ class Tick:
                 size,
             )
             made.append(self._made(row, self._results[index], answer, (share.side, self._groups[index], index)))
+        if side is share.side and (lacking := self._lacking(side)):
+            for each, index in zip(made, share.rows, strict=True):
+                each.null = index in lacking
         return made
+
+    def _lacking(self, side: Side) -> set[int]:
+        """The rows of the tick whose vector, of this arm's feature set, lacks a feature."""
+        known = self._nulls.get(side.model.feature_set)
+        if known is None:
+            if self._given is not None:
+                known = set(np.flatnonzero(np.isnan(self._given).any(axis=1)).tolist())
+            else:
+                known = nulls(side.features, [row.inputs for row in self._rows])
+            self._nulls[side.model.feature_set] = known
+        return known
 
     def fall_back(self, row: Row, result: TripResult | None, chosen: Side | None = None, flag: int = 0) -> Made:
         """The service's constant rule answers; `chosen` is the arm that should have, `flag` why it did not."""
@@ -345,7 +362,7 @@ class Tick:
             side.counts.time(counts.batch_bin(len(pairs)), called.model_ns)
             theirs = zip(called.decided.scores.tolist(), called.decided.decisions, strict=True)
             for each, (score, decision) in zip(pairs, theirs, strict=True):
-                side.shadow.add(score - (each.record.score or 0.0), RANK[decision] - RANK[each.record.decision])
+                side.shadow.add(score, each.record.score or 0.0, RANK[decision], RANK[each.record.decision])
 
 
 def _reply(made: DecisionRecord, degraded: bool) -> bytes:
@@ -376,5 +393,8 @@ def _count(numbers: counts.ArmCounts, each: Made, tau_ns: int | None) -> None:
     elif each.chosen is not None and each.chosen.arm.name == made.arm:
         if flagged(made.decision):
             numbers.add(counts.FLAGGED, batch, each.group)
+        if each.null:
+            numbers.add(counts.NULLS, batch, each.group)
         if tau_ns is not None and made.model_ns > tau_ns:
             numbers.add(counts.SLOW, batch, each.group)
+        numbers.score(made.score or 0.0)
