@@ -118,8 +118,13 @@ def test_a_policy_becomes_a_plan_with_the_default_guards() -> None:
         "latency": 1.3,
         "flag_up": 1.3,
         "flag_down": 1.3,
+        "degraded": 2.0,
+        "nulls": 2.0,
+        "shadow_flips": 1.3,
+        "score_shape": 1.0,
     }
-    assert {setting.alpha for setting in plan.guards.values()} == {0.002}
+    paid = ("errors", "misses", "latency", "flag_up", "flag_down")
+    assert {name: setting.alpha for name, setting in plan.guards.items() if setting.alpha} == dict.fromkeys(paid, 0.002)
 
 
 @pytest.mark.parametrize(

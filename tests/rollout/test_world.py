@@ -389,5 +389,9 @@ def test_the_story_tells_states_looks_and_times() -> None:
         "latency",
         "flag_up",
         "flag_down",
+        "degraded",
+        "nulls",
+        "shadow_flips",
+        "score_shape",
     }
     assert told["looks"][-1]["powers"]["flag_up"]["10"] > 0.9

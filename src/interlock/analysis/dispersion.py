@@ -19,6 +19,7 @@ section 4; McCullagh & Nelder, Generalized Linear Models, 4.5 (quasi-likelihood)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 FLOOR = 1.5
 MIN_BATCHES = 20
+MIN_GROUPS = 5
 WIDTHS = (1, 3, 12, 60)
 
 Counts = NDArray[np.int64]
@@ -45,8 +47,26 @@ def over_groups(events: Counts, calls: Counts) -> float | None:
     total = int(events.sum())
     if int(used.sum()) < MIN_BATCHES or total == 0:
         return None
-    share = calls[used] / calls.sum()
-    return _mean_square(events[used].astype(np.float64), np.full(share.shape, float(total)), share)
+    return _between_groups(events, calls)
+
+
+def effective_cards(events: Counts, calls: Counts) -> float | None:
+    """How many equally active cards would vary as much over groups as one arm's events do.
+
+    If card i has λ_i events, groups of cards have φ = 1 + Σλ_i²/Σλ_i, and n events from K cards alike
+    have Σλ_i²/Σλ_i = n/K: so K = n/(φ − 1), Kish's effective sample size (Σλ)²/Σλ² of the cards. What
+    chance alone adds to φ over G groups, twice its standard error √(2/(G−1)), is not counted.
+
+    Returns:
+        The number, infinite when nothing but chance is seen; None when fewer than 5 groups have
+        calls: then it cannot be told.
+    """
+    used = int((calls > 0).sum())
+    total = int(events.sum())
+    if used < MIN_GROUPS:
+        return None
+    excess = _between_groups(events, calls) - 1 - 2 * (2 / (used - 1)) ** 0.5 if total else 0.0
+    return total / excess if excess > 0 else math.inf
 
 
 def over_time(half_events: Counts, events: Counts, half_calls: Counts, calls: Counts) -> float | None:
@@ -71,6 +91,12 @@ def over_time(half_events: Counts, events: Counts, half_calls: Counts, calls: Co
 def phi(estimates: Iterable[float | None]) -> float:
     """The dispersion to use: the largest estimate there is, at least 1.5."""
     return max([FLOOR, *(value for value in estimates if value is not None)])
+
+
+def _between_groups(events: Counts, calls: Counts) -> float:
+    used = calls > 0
+    share = calls[used] / calls.sum()
+    return _mean_square(events[used].astype(np.float64), np.full(share.shape, float(events.sum())), share)
 
 
 def _fold(series: Counts, width: int) -> Counts:

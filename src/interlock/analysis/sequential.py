@@ -122,9 +122,7 @@ class EventShareTest:
         """log E at dispersion φ ≥ 1."""
         if not phi >= 1:
             raise ValueError("a dispersion below 1 would overstate the evidence")
-        scaled = np.asarray(evidence.ratios) / phi
-        top = float(scaled.max())
-        return top + math.log(float(np.exp(scaled - top).mean()))
+        return log_mean_exp(np.asarray(evidence.ratios) / phi)
 
     def verdict(self, evidence: Evidence, phi: float) -> Verdict:
         """FAIL when the margin is rejected, else PASS; INCONCLUSIVE below 20 events."""
@@ -157,6 +155,12 @@ class EventShareTest:
             look = Look(count, round(calls * odds), max(0, round(events) - count), calls)
             found += self.verdict(self.add(Evidence(), look), phi) is Verdict.FAIL
         return found / len(quantiles)
+
+
+def log_mean_exp(values: NDArray[np.float64]) -> float:
+    """log of the mean of exp(values), float64[n]: a mixture with equal weights."""
+    top = float(values.max())
+    return top + math.log(float(np.exp(values - top).mean()))
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from interlock.base.errors import RefusedError
-from interlock.rollout.guards import GUARDS, defaults
+from interlock.rollout.guards import GUARDS, defaults, spent
 from interlock.rollout.plan import ALL, PARITY, Experiment, GuardSetting, Plan, Slo, Step
 from interlock.rollout.spec import API, Spec, document
 from interlock.trust.tiers import Tier
@@ -151,8 +151,8 @@ def _watch(spec: Spec, holdback: float) -> tuple[float, float]:
 
 def _guards(spec: Spec, budget: float, strategy: str) -> dict[str, GuardSetting]:
     settings = defaults(budget)
-    if strategy == PARITY and any(guard.name == PARITY for guard in GUARDS):
-        settings[PARITY] = GuardSetting(1.0, budget)
+    if strategy == PARITY:
+        settings[PARITY] = GuardSetting(1.0, 0.0)
     if spec.body.get("guards") is None:
         return settings
     guards = spec.inner("guards")
@@ -160,11 +160,11 @@ def _guards(spec: Spec, budget: float, strategy: str) -> dict[str, GuardSetting]
     for name in guards.body:
         one = guards.inner(name)
         one.take(required=(), optional=("margin", "budget", "harm"))
-        default = settings[name]
+        default = settings.get(name, GuardSetting(1.0, 0.0))
         margin = one.number("margin", default.margin, 1.0, 10.0)
-        settings[name] = GuardSetting(
-            margin, one.number("budget", default.alpha, 0.00001, 0.1), one.number("harm", margin, 1.0, 19.0)
-        )
-    if sum(setting.alpha for setting in settings.values()) > budget * 1.000001:
+        # Without a part of the budget a guard only warns; those that have one cannot be silenced.
+        alpha = one.number("budget", default.alpha, 0.00001 if default.alpha else 0.0, 0.1)
+        settings[name] = GuardSetting(margin, alpha, one.number("harm", margin, 1.0, 19.0))
+    if spent(settings) > budget * 1.000001:
         raise spec.wrong("guards", "the guards spend more than the budget", "lower their budgets or raise spec.budget")
     return settings

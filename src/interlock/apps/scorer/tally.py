@@ -1,6 +1,6 @@
 """What all workers that ever lived have counted: no cumulative metric falls when one of them ends.
 
-Kept are six sums per arm and version, and one sum of all totals of the workers that have ended. A
+Kept are the sums per arm and version, and one sum of all totals of the workers that have ended. A
 report names arms by generation; which version that was is remembered for the newest `GENERATIONS`
 arms, far longer than a route reports after it has drained.
 """
