@@ -123,7 +123,8 @@ class Effects:
         seen = ground.services.get(rollout.service)
         if seen is None or any(each.kind == "set_route" for each in rollout.pending):
             return None
-        if seen.oldest_generation < min(rollout.generation, seen.generation):
+        # What was observed before this turn installed the last table tells nothing about who still uses the one before.
+        if seen.oldest_generation < rollout.generation:
             return None
         self._scorers.unload(effect.bundle)
         return Outcome(effect.n)
