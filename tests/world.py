@@ -1,16 +1,19 @@
-"""A small world in one process, seeded: scorers, Git, events and clock, with a real controller on top.
+"""A small world in one process, seeded: scorers, Git, events and clock, with real controllers on top.
 
 The scorers are simulated, but route by real `RouteTable`s, count in real `ArmCounts`, and keep the
 contract of `rollout.ports.Scorers`: nothing unadmitted is loaded, an older epoch is refused, a latch
-holds until a table of a higher epoch names it, a lapsed lease sets one. `World.check` states what
-must hold at every instant; it runs after every call and every tick.
+holds until a table of a higher epoch names it, a lapsed lease sets one, an order that one worker
+missed is unknown to whoever gave it. Ports fail as real ones do: before or after the deed, twice,
+late, or never. `World.check` states what must hold at every instant; it runs after every call that
+changes something, every turn and every tick.
 """
 # long: one simulator of every port, read as a whole
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,12 +40,17 @@ from interlock.decision.counts import (
     WorkerCounts,
     key,
 )
-from interlock.decision.table import BUCKETS, NOBODY, RouteTable
+from interlock.decision.table import BUCKETS, CHAMPION, NOBODY, Arm, RouteTable
+from interlock.rollout import journal
 from interlock.rollout.manifest import Manifests
 from interlock.rollout.options import ControlOptions, RolloutOptions
 from interlock.rollout.plan import Plan
 from interlock.rollout.ports import Inverse, Reverted, SourceFile
-from interlock.rollout.values import Target
+from interlock.rollout.states import FINAL, State
+from interlock.rollout.step import step
+from interlock.rollout.values import Rollout, Target
+from interlock.trust.event import NewEvent
+from interlock.trust.folder import folder_digest
 from interlock.trust.memory import MemoryEventStore
 
 SERVICE = "fraud"
@@ -77,6 +85,7 @@ class MemoryGit:
         self.commits: list[tuple[str, dict[str, bytes], str]] = []
         self.down = False
         self.rewritten = False
+        self.inverted: set[tuple[str, str]] = set()
 
     def push(self, changes: dict[str, bytes | None], author: str = "dev@example.org") -> str:
         tree = dict(self.commits[-1][1]) if self.commits else {}
@@ -120,6 +129,8 @@ class MemoryGit:
             return Reverted("already", head)
         if now != bad:
             return Reverted("superseded", head)
+        assert (inverse.folder, inverse.bad_commit) not in self.inverted, "one commit is inverted twice"
+        self.inverted.add((inverse.folder, inverse.bad_commit))
         changes: dict[str, bytes | None] = {f"{inverse.folder}/{path}": None for path in now}
         changes |= {f"{inverse.folder}/{path}": data for path, data in base.items()}
         return Reverted("pushed", self.push(changes, "controller@interlock.invalid"))
@@ -132,6 +143,29 @@ class _Worker:
     shadows: dict[str, ShadowCounts] = field(default_factory=dict)
 
 
+@dataclass
+class Route:
+    """One service at the supervisor: what its disk holds, and which workers are behind it."""
+
+    table: RouteTable | None = None
+    latch: Latch | None = None
+    lease_until: int = 0
+    behind: dict[int, tuple[RouteTable, int]] = field(default_factory=dict)
+    """By worker: the table that it still has, and when it will be replaced."""
+    draining: list[tuple[int, RouteTable]] = field(default_factory=list)
+    """Until when requests in flight refer to which earlier table."""
+
+    def of(self, worker: int) -> RouteTable | None:
+        """The table by which a worker routes."""
+        return self.behind[worker][0] if worker in self.behind else self.table
+
+    def answering(self, table: RouteTable) -> list[Arm]:
+        """The arms that answer under a table now, the latch respected."""
+        if self.latch is None:
+            return [arm for arm in table.arms if arm.ranges]
+        return [arm for arm in table.arms if arm.name == CHAMPION]
+
+
 class MemoryScorers:
     """`Scorers` in memory: one supervisor with two workers under traffic."""
 
@@ -141,14 +175,32 @@ class MemoryScorers:
         self.behaviours: dict[str, Behaviour] = {}
         self.admitted: set[tuple[str, str]] = set()
         self.loaded: set[str] = set()
-        self.table: RouteTable | None = None
-        self.latch: Latch | None = None
-        self.lease_until = 0
+        self.unready: set[str] = set()
+        """Loaded, but broken in some worker: not reported as ready."""
+        self.routes: dict[str, Route] = {}
         self.workers = [_Worker() for _ in range(WORKERS)]
         self.down = False
+        self.partial = 0
+        """How many of the next tables one worker will miss."""
+        self.drain_s = 0.0
+        self.began_ns = 0
         self.answered: dict[str, int] = {}
         self.shares: list[float] = []
-        self.ceilings = False
+        self._owners: dict[tuple[str, tuple[int, int]], np.ndarray] = {}
+
+    def route(self, service: str) -> Route:
+        """What the supervisor has of a service."""
+        return self.routes.setdefault(service, Route())
+
+    @property
+    def table(self) -> RouteTable | None:
+        """The table of the one service that most tests have."""
+        return self.route(SERVICE).table
+
+    @property
+    def latch(self) -> Latch | None:
+        """Its latch."""
+        return self.route(SERVICE).latch
 
     # --- the port ---
 
@@ -164,39 +216,58 @@ class MemoryScorers:
     def install(self, table: RouteTable) -> Installed:
         self._answer()
         table.validate()
-        if self.table is not None and table.order < self.table.order:
+        route = self.route(table.service)
+        if route.table is not None and table.order < route.table.order:
             raise RefusedError("an older table", "observe first")
-        if self.table is not None and table.order == self.table.order and table != self.table:
+        if route.table is not None and table.order == route.table.order and table != route.table:
             raise RefusedError("another table of the same order", "observe first")
         if not table.bundles <= self.loaded:
             raise RefusedError("an arm is not loaded", "load it")
-        if self.latch is not None and table.clears == self.latch.id and table.epoch > self.latch.epoch:
-            self.latch = None
-        self.table = table
-        self._renew()
+        before = route.table
+        if before is not None and before.order != table.order:
+            route.draining.append((self.clock.monotonic_ns() + round(self.drain_s * NS_PER_S), before))
+        route.table = table
+        self._renew(route)
+        if self.partial:
+            self.partial -= 1
+            if before is not None and WORKERS - 1 not in route.behind:
+                route.behind[WORKERS - 1] = before, self.clock.monotonic_ns() + 2 * NS_PER_S
+            raise UnreachableError("not all workers have the table", "ask again")
+        route.behind.clear()
+        if route.latch is not None and table.clears == route.latch.id and table.epoch > route.latch.epoch:
+            assert table.settled, "a latch is opened by a table that still compares"
+            route.latch = None
         return Installed(table.generation, WORKERS)
 
     def unload(self, bundle: str) -> None:
         self._answer()
-        if self.table is not None and bundle in self.table.bundles:
-            raise RefusedError("a table in use names it", "install another")
+        for route in self.routes.values():
+            if route.table is not None and bundle in route.table.bundles:
+                raise RefusedError("a table in use names it", "install another")
+            for table in self._old_tables(route):
+                assert bundle not in table.bundles, "a version is unloaded while requests in flight refer to it"
         self.loaded.discard(bundle)
 
     def retreat(self, service: str, latch: str, reason: str, actor: str, at_ns: int) -> None:
         self._answer()
-        if self.latch is None:
-            table = self.table
-            epoch, generation = table.order if table is not None else (0, 0)
-            self.latch = Latch(latch, reason, actor, at_ns, epoch, generation)
+        route = self.route(service)
+        if route.latch is None:
+            epoch, generation = route.table.order if route.table is not None else (0, 0)
+            route.latch = Latch(latch, reason, actor, at_ns, epoch, generation)
 
     def observe(self, service: str | None, seals_after: int) -> Observed:
         self._answer()
-        table, services = self.table, {}
-        if table is not None:
-            left = (self.lease_until - self.clock.monotonic_ns()) / NS_PER_S if table.lease_s is not None else None
-            services[SERVICE] = ServiceState(
-                table.generation, table.epoch, table.generation, self.latch, left, sorted(self.loaded), table
-            )
+        loaded = sorted(self.loaded - self.unready)
+        services = {}
+        for name, route in self.routes.items():
+            table = route.table
+            if table is None and route.latch is None:
+                continue
+            leased = table is not None and table.lease_s is not None
+            left = (route.lease_until - self.clock.monotonic_ns()) / NS_PER_S if leased else None
+            generation, epoch = (table.generation, table.epoch) if table is not None else (0, 0)
+            oldest = min((each.generation for each in self._old_tables(route)), default=generation)
+            services[name] = ServiceState(generation, epoch, oldest, route.latch, left, loaded, table)
         counts = [
             WorkerCounts(
                 f"w{n}",
@@ -206,72 +277,104 @@ class MemoryScorers:
             )
             for n, w in enumerate(self.workers)
         ]
-        return Observed(WORKERS, services, counts)
+        return Observed(WORKERS, services, counts, began_ns=self.began_ns)
 
     def renew(self, service: str, epoch: int, generation: int) -> None:
         self._answer()
-        if self.table is None or self.table.order != (epoch, generation):
+        route = self.route(service)
+        if route.table is None or route.table.order != (epoch, generation):
             raise RefusedError("another table rules", "observe first")
-        self._renew()
+        self._renew(route)
 
     # --- the world ---
 
     def replace_worker(self, number: int) -> None:
-        """A crashed worker comes back with empty counters."""
+        """A crashed worker comes back with empty counters and the newest tables."""
         self.workers[number] = _Worker(self.workers[number].reset + 1)
+        for route in self.routes.values():
+            route.behind.pop(number, None)
+
+    def restart(self, disk: bool = True) -> None:
+        """Another supervisor: tables and latches are what the disk holds; without one there are none."""
+        for number in range(WORKERS):
+            self.replace_worker(number)
+        if not disk:
+            self.routes.clear()
+        self.loaded = {bundle for route in self.routes.values() if route.table for bundle in route.table.bundles}
+        self.began_ns = self.clock.now_ns()
+        for route in self.routes.values():
+            route.draining.clear()
+            self._renew(route)
 
     def tick(self, requests: int) -> None:
-        """Leases lapse, and traffic comes."""
-        table = self.table
-        lapsed = table is not None and table.lease_s is not None and self.clock.monotonic_ns() >= self.lease_until
-        if table is not None and lapsed and self.latch is None:
-            self.latch = Latch("lease", "the lease lapsed", "supervisor", self.clock.now_ns(), *table.order)
-        for worker in self.workers:
-            self._traffic(worker, requests // WORKERS)
+        """Leases lapse, workers that are behind are replaced, and traffic comes."""
+        now = self.clock.monotonic_ns()
+        for service, route in self.routes.items():
+            table = route.table
+            lapsed = table is not None and table.lease_s is not None and now >= route.lease_until
+            if table is not None and lapsed and route.latch is None:
+                latch = f"lease {service} {table.epoch} {table.generation}"
+                route.latch = Latch(latch, "the lease lapsed", "supervisor", self.clock.now_ns(), *table.order)
+            for number in [n for n, (_, until) in route.behind.items() if now >= until]:
+                self.replace_worker(number)
+        for service in self.routes:
+            for number in range(WORKERS):
+                self._traffic(service, number, requests // WORKERS)
 
-    def effective(self) -> np.ndarray:
+    def effective(self, service: str = SERVICE, worker: int = 0) -> np.ndarray:
         """Index of the arm that answers each bucket now, the latch respected."""
-        assert self.table is not None
-        owners = np.frombuffer(self.table.owners(), np.uint8).copy()
-        if self.latch is not None:
-            names = [arm.name for arm in self.table.arms]
-            owners[:] = names.index("champion") if "champion" in names else NOBODY
-        return owners
+        route = self.route(service)
+        table = route.of(worker)
+        assert table is not None
+        known = self._owners.get((service, table.order))
+        if known is None:
+            known = self._owners[service, table.order] = np.frombuffer(table.owners(), np.uint8)
+        if route.latch is None:
+            return known
+        names = [arm.name for arm in table.arms]
+        return np.full(BUCKETS, names.index(CHAMPION) if CHAMPION in names else NOBODY, np.uint8)
 
-    def _traffic(self, worker: _Worker, requests: int) -> None:
-        if self.table is None or requests == 0:
+    def _old_tables(self, route: Route) -> list[RouteTable]:
+        now = self.clock.monotonic_ns()
+        return [table for until, table in route.draining if now < until] + [each for each, _ in route.behind.values()]
+
+    def _traffic(self, service: str, number: int, requests: int) -> None:
+        route, worker = self.routes[service], self.workers[number]
+        table = route.of(number)
+        if table is None or requests == 0:
             return
         buckets = self.random.integers(0, BUCKETS, requests)
-        owners = self.effective()[buckets]
-        self.shares.append(float((self.effective() == _index(self.table, "candidate")).mean()))
-        for index, arm in enumerate(self.table.arms):
+        all_owners = self.effective(service, number)
+        owners = all_owners[buckets]
+        if service == SERVICE:
+            self.shares.append(float((all_owners == _index(table, "candidate")).mean()))
+        for index, arm in enumerate(table.arms):
             mine = buckets[owners == index] * GROUPS // BUCKETS
             if len(mine):
-                self._count(worker, arm.name, arm.bundle, mine)
-        if self.latch is None:
-            for shadow in self.table.shadows:
-                self._shadow(worker, self.table.arms[0].bundle, shadow.bundle, requests)
+                self._count(worker, table, arm, mine)
+        if route.latch is None:
+            for shadow in table.shadows:
+                self._shadow(worker, table, shadow.bundle, requests)
 
-    def _count(self, worker: _Worker, name: str, bundle: str, groups: np.ndarray) -> None:
-        assert self.table is not None
-        how, n = self.behaviours[bundle], len(groups)
-        self.answered[bundle] = self.answered.get(bundle, 0) + n
-        arm = worker.arms.setdefault(key(SERVICE, self.table.generation, name), ArmCounts())
+    def _count(self, worker: _Worker, table: RouteTable, by: Arm, groups: np.ndarray) -> None:
+        how, n = self.behaviours[by.bundle], len(groups)
+        self.answered[by.bundle] = self.answered.get(by.bundle, 0) + n
+        arm = worker.arms.setdefault(key(table.service, table.generation, by.name), ArmCounts())
         times = self.random.lognormal(np.log(how.model_ms * 1e6), 0.4, n)
-        np.add.at(arm.times[0], np.searchsorted(TIME_EDGES, times, side="right"), 1)
+        arm.times[0] += np.bincount(np.searchsorted(_EDGES, times, side="right"), minlength=len(TIME_EDGES) + 1)
         hits = {
             REQUESTS: np.ones(n, bool),
             FLAGGED: self.random.random(n) < how.flag_rate,
             ERRORS: self.random.random(n) < how.error_rate,
             MISSES: self.random.random(n) < how.miss_rate,
-            SLOW: times > (self.table.tau_ns or 1 << 62),
+            SLOW: times > (table.tau_ns or 1 << 62),
         }
         for count, hit in hits.items():
-            np.add.at(arm.values[0, :, count], groups[hit], 1)
+            arm.values[0, :, count] += np.bincount(groups[hit], minlength=GROUPS)
 
-    def _shadow(self, worker: _Worker, champion: str, candidate: str, requests: int) -> None:
-        assert self.table is not None
-        counts = worker.shadows.setdefault(key(SERVICE, self.table.generation, "candidate"), ShadowCounts())
+    def _shadow(self, worker: _Worker, table: RouteTable, candidate: str, requests: int) -> None:
+        counts = worker.shadows.setdefault(key(table.service, table.generation, "candidate"), ShadowCounts())
+        champion = table.arms[0].bundle
         rates = self.behaviours[champion].flag_rate, self.behaviours[candidate].flag_rate
         draws = self.random.random(requests)
         steps = (draws < rates[1]).astype(int) - (draws < rates[0]).astype(int)
@@ -280,13 +383,16 @@ class MemoryScorers:
         counts.down += int((steps < 0).sum())
         counts.kept += int((draws < min(rates)).sum())
 
-    def _renew(self) -> None:
-        if self.table is not None and self.table.lease_s is not None:
-            self.lease_until = self.clock.monotonic_ns() + round(self.table.lease_s * NS_PER_S)
+    def _renew(self, route: Route) -> None:
+        if route.table is not None and route.table.lease_s is not None:
+            route.lease_until = self.clock.monotonic_ns() + round(route.table.lease_s * NS_PER_S)
 
     def _answer(self) -> None:
         if self.down:
             raise UnreachableError("the supervisor does not answer", "start it")
+
+
+_EDGES = np.asarray(TIME_EDGES, np.float64)
 
 
 def _index(table: RouteTable, name: str) -> int:
@@ -330,33 +436,106 @@ class Inline(Executor):
         return future
 
 
+class Threads(Inline):
+    """Runs work at once, or once a delay is over: a slow trial process, a slow remote."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self._clock = clock
+        self.delay_s = 0.0
+        self._waiting: list[tuple[int, Callable[..., Any], Future[Any]]] = []
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if self.delay_s <= 0:
+            return super().submit(fn, *args, **kwargs)
+        future: Future[Any] = Future()
+        due = self._clock.monotonic_ns() + round(self.delay_s * NS_PER_S)
+        self._waiting.append((due, lambda: fn(*args, **kwargs), future))
+        return future
+
+    def tick(self) -> None:
+        """Do what is due."""
+        now = self._clock.monotonic_ns()
+        due = [each for each in self._waiting if each[0] <= now]
+        self._waiting = [each for each in self._waiting if each[0] > now]
+        for _, work, future in due:
+            done = super().submit(work)
+            error = done.exception()
+            if error is None:
+                future.set_result(done.result())
+            else:
+                future.set_exception(error)
+
+
+@dataclass
+class Weather:
+    """How calls fail by chance: not done, done but the answer is lost, done twice."""
+
+    random: random.Random = field(default_factory=lambda: random.Random(0))
+    fails: float = 0.0
+    loses: float = 0.0
+    repeats: float = 0.0
+
+    def strikes(self, chance: float) -> bool:
+        """Whether it happens now."""
+        return chance > 0 and self.random.random() < chance
+
+
+STORE = frozenset({"append", "append_many", "after", "lease"})
+
+
 class Killer:
-    """Kills the controller before or after the n-th call of a port that changes something."""
+    """Stands between a controller and its ports: kills it around the n-th call that changes something.
+
+    Args:
+        at: the number of the call; None: never.
+        after: after it instead of before.
+        asleep: instead of dying, the controller sleeps while this runs, and then goes on.
+    """
 
     CHANGING = frozenset({"load", "install", "unload", "retreat", "revert", "append", "append_many"})
 
-    def __init__(self, at: int | None = None, after: bool = False) -> None:
+    def __init__(self, at: int | None = None, after: bool = False, asleep: Callable[[], None] | None = None) -> None:
         self.at = at
         self.after = after
+        self.asleep = asleep
         self.calls: list[str] = []
+        self.dead = False
         self.store_down = False
+        self.weather = Weather()
+        self.watch: Callable[[str], None] = lambda name: None
 
     def wrap(self, port: Any) -> Any:
         return _Wrapped(port, self)
 
     def call(self, name: str, method: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        if self.store_down and name in ("append", "append_many", "after", "lease"):
+        weather = self.weather
+        if self.store_down and name in STORE:
             raise UnreachableError("the database is down", "start it")
         if name not in self.CHANGING:
+            if weather.strikes(weather.fails):
+                raise UnreachableError("no answer", "ask again")
             return method(*arguments)
         number = len(self.calls)
         self.calls.append(name)
         if number == self.at and not self.after:
-            raise Crash(f"before {name}")
+            self._strike(f"before {name}")
+        if weather.strikes(weather.fails):
+            raise UnreachableError("it did not arrive", "ask again")
         result = method(*arguments)
-        if number == self.at:
-            raise Crash(f"after {name}")
+        if name not in STORE and weather.strikes(weather.repeats):
+            result = method(*arguments)
+        self.watch(name)
+        if number == self.at and self.after:
+            self._strike(f"after {name}")
+        if weather.strikes(weather.loses):
+            raise UnreachableError("the answer was lost", "ask again")
         return result
+
+    def _strike(self, where: str) -> None:
+        if self.asleep is None:
+            self.dead = True
+            raise Crash(where)
+        self.asleep()
 
 
 class _Wrapped:
@@ -366,26 +545,37 @@ class _Wrapped:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._port, name)
-        return lambda *arguments: self._killer.call(name, method, arguments)
+        return lambda *arguments, **named: self._killer.call(name, lambda *given: method(*given, **named), arguments)
 
 
 POLICY = """apiVersion: interlock.dev/v1alpha1
 kind: RolloutPolicy
-metadata: {{name: fraud}}
+metadata: {{name: {service}}}
 spec:
-  strategy: canary
-  advance: timeline
+  strategy: {strategy}
+  advance: {advance}
   steps: [{steps}]
-  watch: {{holdback: 0.05, for: {watch}s}}
+  watch: {{holdback: {holdback}, for: {watch}s}}
   deadline: {deadline}s
-"""
+  hold: {hold}s
+{more}"""
 RUNS_ON = """apiVersion: serving.kserve.io/v1beta1
 kind: InferenceService
-metadata: {name: fraud}
+metadata: {{name: {service}}}
 spec:
-  predictor: {minReplicas: 1}
+  predictor: {{minReplicas: 1}}
 """
 STEPS = "{shadow: 3s}, {weight: 10, for: 2s}, {weight: 50, for: 2s}, {weight: 100}"
+DEFAULTS: dict[str, Any] = {
+    "steps": STEPS,
+    "strategy": "canary",
+    "advance": "timeline",
+    "holdback": 0.05,
+    "watch": 5,
+    "deadline": 120,
+    "hold": 86_400,
+    "more": "",
+}
 
 
 class World:
@@ -401,8 +591,14 @@ class World:
         self.tps = tps
         self.ids = SeededIds(seed)
         self.control = ControlOptions(table_lease_s=lease_s)
+        self.weather = Weather()
+        self.delay_s = 0.0
         self.number = 0
-        self.controller: Reconciler | None = None
+        self.others: list[tuple[Reconciler, Killer, Threads]] = []
+        """Controllers that run beside the one that was started last."""
+        self.journal: dict[str, Rollout] = {}
+        """Every rollout, folded through `step` again."""
+        self._folded = 0
         self.restart()
 
     def restart(self, killer: Killer | None = None, lapse: bool = True) -> None:
@@ -411,6 +607,9 @@ class World:
             self.clock.advance(self.control.lease_s + 1)
         self.number += 1
         self.killer = killer = killer or Killer()
+        killer.weather, holder = self.weather, f"controller-{self.number}"
+        killer.watch = lambda name: self._watch(name, holder)
+        self.threads = Threads(self.clock)
         ports = Ports(
             store=killer.wrap(self.store),
             scorers=killer.wrap(self.scorers),
@@ -418,11 +617,16 @@ class World:
             gate=self.gate,
             clock=self.clock,
             ids=self.ids,
-            runner=Inline(),
+            runner=self.threads,
             sequence=lambda: 0,
         )
         options = RolloutOptions(repository="memory", poll_s=0.5)
-        self.controller = Reconciler(ports, options, self.control, f"controller-{self.number}")
+        self.controller = Reconciler(ports, options, self.control, holder)
+
+    def beside(self, killer: Killer | None = None) -> None:
+        """A second controller: the present one goes on beside it."""
+        self.others.append((self.controller, self.killer, self.threads))
+        self.restart(killer, lapse=False)
 
     @property
     def store_down(self) -> bool:
@@ -431,21 +635,26 @@ class World:
 
     @store_down.setter
     def store_down(self, value: bool) -> None:
-        self.killer.store_down = value
+        for killer in (self.killer, *(each for _, each, _ in self.others)):
+            killer.store_down = value
 
     def release(
-        self, version: str, behaviour: Behaviour | None = None, approve: bool = True, **policy: Any
+        self,
+        version: str,
+        behaviour: Behaviour | None = None,
+        approve: bool = True,
+        service: str = SERVICE,
+        **policy: Any,
     ) -> tuple[str, str]:
         """Push a release; returns (commit, folder digest)."""
-        bundle = digest(f"bundle {version}")
+        bundle = digest(f"bundle {version}" if service == SERVICE else f"bundle {service} {version}")
         self.scorers.behaviours[bundle] = behaviour or Behaviour()
-        root = f"{services_root('production')}/{SERVICE}"
+        root = f"{services_root('production')}/{service}"
         routing = {"routing": policy.pop("routing")} if "routing" in policy else {}
-        settings = {"steps": STEPS, "watch": 5, "deadline": 120, **policy}
         release = {
             "apiVersion": "interlock.dev/v1alpha1",
             "kind": "Release",
-            "metadata": {"name": SERVICE},
+            "metadata": {"name": service},
             "spec": {
                 "version": version,
                 "bundle": bundle,
@@ -456,22 +665,36 @@ class World:
         }
         files = {
             "release.yaml": msgspec.json.encode(release),
-            "rollout.yaml": POLICY.format(**settings).encode(),
-            "inferenceservice.yaml": RUNS_ON.encode(),
+            "rollout.yaml": POLICY.format(service=service, **{**DEFAULTS, **policy}).encode(),
+            "inferenceservice.yaml": RUNS_ON.format(service=service).encode(),
         }
         commit = self.git.push({f"{root}/{name}": data for name, data in files.items()})
-        from interlock.trust.folder import folder_digest
-
         folder = folder_digest([(name, "100644", data) for name, data in sorted(files.items())])
         if approve:
             self.approved.add(folder)
         return commit, folder
 
+    def ask(self, what: str, service: str = SERVICE, reason: str = "complaints", **more: Any) -> None:
+        """What a person asks for: `abort`, `pause`, `resume` or `rollback`."""
+        event = NewEvent(
+            time_ns=self.clock.now_ns(),
+            type=f"rollout.{what}.requested",
+            actor="ada",
+            origin="test",
+            object=f"service/{service}",
+            outcome="success",
+            body={"service": service, "reason": reason, **more},
+        )
+        self.store.append(event)
+
     def turn(self) -> None:
-        """One turn of the controller, then half a second of traffic."""
-        assert self.controller is not None
-        self.controller.turn()
-        self.check()
+        """One turn of each controller, then half a second of traffic."""
+        for controller, _, threads in [*self.others, (self.controller, self.killer, self.threads)]:
+            threads.delay_s = self.delay_s
+            threads.tick()
+            controller.turn()
+            self.check()
+        self.fold()
         self.clock.advance(TURN_S)
         self.scorers.tick(round(self.tps * TURN_S))
         self.check()
@@ -481,9 +704,17 @@ class World:
         for _ in range(round(seconds / TURN_S)):
             self.turn()
 
+    def until(self, state: State, service: str = SERVICE, limit_s: float = 60.0) -> Rollout:
+        """Let time pass until the newest rollout of a service is in a state."""
+        for _ in range(round(limit_s / TURN_S)):
+            newest = self.rollouts(service)
+            if newest and newest[-1].state is state:
+                return newest[-1]
+            self.turn()
+        raise AssertionError(f"the rollout did not become {state.value}")
+
     def finish(self, limit_s: float = 300.0) -> None:
         """Run until nothing is left to do."""
-        assert self.controller is not None
         self.run(2)
         for _ in range(round(limit_s / TURN_S)):
             if not self.controller.busy():
@@ -491,20 +722,84 @@ class World:
             self.turn()
         raise AssertionError("the rollout did not come to an end")
 
+    def rollouts(self, service: str = SERVICE) -> list[Rollout]:
+        """The rollouts of a service, oldest first, as the journal tells."""
+        self.fold()
+        return [each for each in self.journal.values() if each.service == service]
+
+    # --- what holds at every instant ---
+
     def check(self) -> None:
-        """What holds at every instant."""
-        table = self.scorers.table
-        if table is None:
-            return
+        """Weights are whole, whoever answers is loaded and admitted, a champion leaves nobody without an answer."""
+        for route in self.scorers.routes.values():
+            for table in {id(each): each for each in map(route.of, range(WORKERS)) if each is not None}.values():
+                self._check_table(route, table)
+
+    def _check_table(self, route: Route, table: RouteTable) -> None:
         table.validate()
-        owners = self.scorers.effective()
-        if table.arms:
-            for index in set(owners.tolist()) - {NOBODY}:
-                assert table.arms[index].bundle in self.scorers.loaded, "traffic meets a version that is not loaded"
-                pair = table.arms[index].bundle, table.arms[index].folder
-                assert pair in self.scorers.admitted, "traffic meets a version without admission"
-            if any(arm.name == "champion" for arm in table.arms):
-                assert NOBODY not in owners, "somebody's request has no answer although there is a champion"
+        answering = route.answering(table)
+        assert len({arm.bundle for arm in answering}) <= 2, "more than two versions answer"
+        assert len(table.shadows) <= 1, "more than one shadow"
+        for arm in (*answering, *table.shadows):
+            assert arm.bundle in self.scorers.loaded, "traffic meets a version that is not loaded"
+            assert (arm.bundle, arm.folder) in self.scorers.admitted, "traffic meets a version without admission"
+        if table.arm(CHAMPION) is not None:
+            covered = BUCKETS if route.latch is not None else sum(h - low for arm in answering for low, h in arm.ranges)
+            assert covered == BUCKETS, "somebody's request has no answer although there is a champion"
+
+    def fold(self) -> None:
+        """The journal, replayed through `step`, is what its entries say."""
+        for event in self.store.after(self._folded):
+            self._folded = event.id
+            if event.type not in journal.ENTRIES:
+                continue
+            entry = journal.parse(event)
+            name = entry.rollout.id
+            if entry.seen is None:
+                assert name not in self.journal, "a rollout started twice"
+                self.journal[name] = entry.rollout
+            else:
+                self.journal[name] = step(self.journal[name], entry.seen, entry.at_ns)[0]
+            assert self.journal[name] == entry.rollout, f"event {event.id} is not what its journal gives"
+
+    def _watch(self, name: str, holder: str) -> None:
+        self.check()
+        if name in STORE:
+            leader = self.store._leases["controller"][0]
+            assert leader == holder, f"{holder} wrote the journal while {leader} led"
+
+    def settled(self, services: Sequence[str] = (SERVICE,)) -> None:
+        """What holds once faults have ended and nothing is left to do: Git, or a recorded reason, is what serves."""
+        self.fold()
+        assert all(each.state in FINAL and not each.pending for each in self.journal.values()), "something is left"
+        live = set[str]()
+        for service in services:
+            route, settled = self.scorers.route(service), self._live(service)
+            assert route.latch is None, f"the latch of {service} is still set"
+            if settled is None or settled.candidate is None:
+                assert route.table is None or not route.table.arms, f"{service} serves what never settled"
+                continue
+            live.add(settled.candidate.bundle)
+            assert self.serving(service) == settled.version, f"{service} serves {self.serving(service)}"
+            assert route.table is not None
+            assert route.table.settled, f"{service} is routed by an unsettled table"
+            self._agrees(service, settled)
+        assert self.scorers.loaded == live, f"{len(self.scorers.loaded)} versions are loaded for {len(live)} services"
+
+    def _live(self, service: str) -> Rollout | None:
+        """The rollout that settled last."""
+        settled = [each for each in self.rollouts(service) if each.state is State.SETTLED]
+        return max(settled, key=lambda each: each.ended_ns, default=None)
+
+    def _agrees(self, service: str, live: Rollout) -> None:
+        root = f"{services_root('production')}/{service}"
+        files = self.git.read(self.git.commits[-1][0], root)
+        wanted = folder_digest([(file.path, file.mode, file.data) for file in files]) if files else ""
+        if wanted == live.folder:
+            return
+        refused = {event.body["folder"] for event in self.store.after(0, ("release.refused", "release.quarantined"))}
+        ended = {each.folder for each in self.rollouts(service) if each.state is State.REFUSED}
+        assert wanted in refused | ended, f"the branch asks for something that {service} neither serves nor refused"
 
     @property
     def table(self) -> RouteTable:
@@ -512,10 +807,10 @@ class World:
         assert self.scorers.table is not None
         return self.scorers.table
 
-    def serving(self) -> str | None:
+    def serving(self, service: str = SERVICE) -> str | None:
         """The version that answers everybody now; None when it is not one alone."""
-        table = self.scorers.table
-        if table is None or not table.arms:
+        route = self.scorers.route(service)
+        if route.table is None or not route.table.arms or route.behind:
             return None
-        owners = set(self.scorers.effective().tolist())
-        return table.arms[owners.pop()].version if len(owners) == 1 and NOBODY not in owners else None
+        answering = route.answering(route.table)
+        return answering[0].version if len(answering) == 1 else None

@@ -14,7 +14,7 @@ from sqlalchemy import NullPool, create_engine
 
 from interlock.adapters.sql.events import SqlEventStore
 from interlock.adapters.sql.schema import METADATA
-from interlock.base.errors import IntegrityError, UsageError
+from interlock.base.errors import IntegrityError, RefusedError, UsageError
 from interlock.trust.event import Event, NewEvent, stored
 from interlock.trust.memory import MemoryEventStore
 from interlock.trust.ports import SequencedStore
@@ -95,6 +95,19 @@ def test_a_lease_has_one_holder_and_its_epoch_grows_with_each_change_of_holder(s
     assert store.lease("sequencer", "two", 20, 0) == 2, "given back"
     assert store.lease("sequencer", "one", 20, 10) == 3
     assert store.lease("reconciler", "two", 20, 10) == 1, "leases are independent"
+
+
+def test_who_has_lost_its_lease_appends_nothing(store: SequencedStore) -> None:
+    assert store.lease("controller", "one", 0, 10) == 1
+    assert len(store.append_many([new(1)], lease=("controller", 1))) == 1
+    assert store.lease("controller", "two", 11, 10) == 2
+    for epoch in (1, 3):
+        with pytest.raises(RefusedError, match="lease"):
+            store.append_many([new(2)], lease=("controller", epoch))
+    with pytest.raises(RefusedError, match="lease"):
+        store.append_many([new(2)], lease=("another", 1))
+    store.append_many([new(3)], lease=("controller", 2))
+    assert [event.body["number"] for event in store.after(0)] == [1, 3]
 
 
 def test_of_two_threads_that_want_a_free_lease_one_gets_it(store: SequencedStore) -> None:

@@ -140,7 +140,7 @@ def test_a_malformed_manifest_is_refused_with_its_line() -> None:
     world.git.push({path: world.git.tree(world.git.head())[path] + b"  stepz: []\n"})
     world.run(3)
     (refused,) = world.store.after(0, ("release.refused",))
-    assert "rollout.yaml:10" in refused.body["reason"]
+    assert "rollout.yaml:11" in refused.body["reason"]
     assert view.listing(view.read(world.store))[-1]["outcome"] == "refused"
 
 
@@ -181,26 +181,10 @@ def test_a_person_aborts_through_the_control_api() -> None:
     world = settled()
     _, folder = world.release("1.1.0", steps="{weight: 10, for: 60s}")
     world.run(8)
-    abort(world)
+    world.ask("abort")
     world.finish()
     last = back_on(world, "1.0.0", folder)
     assert (last.actor, last.reason, last.caught_in) == ("ada", "complaints", "canary")
-
-
-def abort(world: World) -> None:
-    from interlock.trust.event import NewEvent
-
-    world.store.append(
-        NewEvent(
-            time_ns=world.clock.now_ns(),
-            type="rollout.abort.requested",
-            actor="ada",
-            origin="test",
-            object="service/fraud",
-            outcome="success",
-            body={"service": "fraud", "reason": "complaints"},
-        )
-    )
 
 
 def test_a_latch_that_a_person_set_at_the_supervisor_is_adopted() -> None:
@@ -217,7 +201,7 @@ def test_an_abort_while_the_controller_is_dead_is_carried_out_when_it_is_back() 
     world = settled()
     _, folder = world.release("1.1.0", steps="{weight: 10, for: 60s}")
     world.run(8)
-    abort(world)
+    world.ask("abort")
     world.restart()
     world.finish()
     assert back_on(world, "1.0.0", folder).reason == "complaints"
@@ -322,20 +306,18 @@ def test_silent_scorers_pause_and_never_pass() -> None:
 def test_a_champion_that_is_not_ready_is_not_rolled_back_onto() -> None:
     world = settled()
     champion = rollouts(world)[0].candidate
-    world.release("1.1.0", Behaviour(error_rate=0.9), steps="{weight: 50, for: 60s}", watch=60)
-    for _ in range(40):
-        if rollouts(world)[-1].state is State.CANARY:
-            break
-        world.turn()
-    assert world.controller is not None
-    world.scorers.loaded.discard(champion.bundle)
-    for _ in range(25):
-        world.controller.turn()
-        world.clock.advance(0.2)
-        world.scorers.tick(80)
+    assert champion is not None
+    _, folder = world.release("1.1.0", Behaviour(error_rate=0.9), steps="{weight: 50, for: 60s}", watch=60)
+    world.until(State.CANARY)
+    world.scorers.unready.add(champion.bundle)
+    world.run(10)
     held = rollouts(world)[-1]
-    assert held.state is State.HELD
+    assert (held.state, held.hold) == (State.HELD, "blocked")
     assert "only healthy copy" in held.reason
+    assert world.scorers.latch is None
+    world.scorers.unready.clear()
+    world.finish()
+    assert back_on(world, "1.0.0", folder).reason == "errors"
 
 
 def test_going_back_does_not_wait_for_the_database() -> None:
@@ -365,7 +347,7 @@ def test_a_first_release_that_breaks_leaves_the_fallback_and_no_manifests() -> N
     world = World()
     world.release("1.0.0", watch=60)
     world.run(5)
-    abort(world)
+    world.ask("abort")
     world.finish()
     assert rollouts(world)[-1].state is State.ROLLED_BACK
     assert world.table.arms == ()

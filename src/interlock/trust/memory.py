@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from interlock.base.errors import IntegrityError
+from interlock.base.errors import IntegrityError, RefusedError
 from interlock.trust.event import Event, NewEvent, entry_bytes, stored
 
 _REMEDY = "stop the sequencer and compare the database with the log"
@@ -30,9 +30,11 @@ class MemoryEventStore:
         """Store one event."""
         return self.append_many([event])[0]
 
-    def append_many(self, events: Sequence[NewEvent]) -> list[Event]:
+    def append_many(self, events: Sequence[NewEvent], lease: tuple[str, int] | None = None) -> list[Event]:
         """Store all of them in this order."""
         with self._lock:
+            if lease is not None and self._leases.get(lease[0], ("", 0, 0))[1] != lease[1]:
+                raise RefusedError("somebody else has taken the lease", "stop this one, or wait for its lease")
             taken = [stored(event, event_id) for event_id, event in enumerate(events, start=self._last + 1)]
             self._events.update({event.id: event for event in taken})
             self._last += len(taken)

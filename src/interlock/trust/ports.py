@@ -27,8 +27,16 @@ class EventStore(Protocol):
         """Store one event; durable on return."""
         ...
 
-    def append_many(self, events: Sequence[NewEvent]) -> list[Event]:
-        """Store all of them in one transaction, in this order; durable on return."""
+    def append_many(self, events: Sequence[NewEvent], lease: tuple[str, int] | None = None) -> list[Event]:
+        """Store all of them in one transaction, in this order; durable on return.
+
+        Args:
+            events: what to store.
+            lease: (name, fencing epoch): store them only while nobody has taken this lease since.
+
+        Raises:
+            RefusedError: somebody has; nothing is stored.
+        """
         ...
 
     def after(self, event_id: int, types: Collection[str] | None = None, limit: int = 1000) -> list[Event]:

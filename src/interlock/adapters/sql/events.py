@@ -20,7 +20,7 @@ from sqlalchemy.exc import IntegrityError as RowConflict
 
 from interlock.adapters.sql.schema import EVENTS, LEASES, migrate
 from interlock.base.canonical import canonical
-from interlock.base.errors import IntegrityError, UnreachableError
+from interlock.base.errors import IntegrityError, RefusedError, UnreachableError
 from interlock.trust.event import Event, NewEvent, entry_bytes, stored
 
 _REMEDY = "stop the sequencer and compare the database with the log"
@@ -66,9 +66,13 @@ class SqlEventStore:
         """Store one event; durable on return."""
         return self.append_many([event])[0]
 
-    def append_many(self, events: Sequence[NewEvent]) -> list[Event]:
+    def append_many(self, events: Sequence[NewEvent], lease: tuple[str, int] | None = None) -> list[Event]:
         """Store all of them in one transaction; durable on return."""
         with self._writing() as connection:
+            if lease is not None:
+                epoch = connection.execute(select(LEASES.c.epoch).where(LEASES.c.name == lease[0])).scalar_one_or_none()
+                if epoch != lease[1]:
+                    raise RefusedError("somebody else has taken the lease", "stop this one, or wait for its lease")
             return [_insert(connection, new) for new in events]
 
     def after(self, event_id: int, types: Collection[str] | None = None, limit: int = 1000) -> list[Event]:

@@ -16,6 +16,7 @@ from interlock.apps.control.wishes import services_root
 from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import InterlockError, RefusedError, UnreachableError
 from interlock.decision.admin import ServiceState
+from interlock.decision.table import Arm
 from interlock.rollout.ports import Inverse, Reverted, Scorers, Source
 from interlock.rollout.routes import table
 from interlock.rollout.values import Effect, Outcome, Rollout
@@ -84,8 +85,26 @@ class Effects:
 
     def _set_route(self, rollout: Rollout, effect: Effect, ground: Ground) -> Outcome | None:
         wanted = table(rollout, effect, self.epoch(rollout, effect, ground), ground.lease_s)
-        installed = self._scorers.install(wanted)
+        try:
+            installed = self._scorers.install(wanted)
+        except RefusedError:
+            seen = ground.services.get(rollout.service)
+            lost = [arm for arm in (*wanted.arms, *wanted.shadows) if seen is None or arm.bundle not in seen.loaded]
+            if not lost:
+                raise
+            # A supervisor that began anew has only what its tables name, or nothing.
+            if self._reload(rollout, effect, lost) is None:
+                return None
+            installed = self._scorers.install(wanted)
         return Outcome(effect.n, detail=f"{installed.workers} workers")
+
+    def _reload(self, rollout: Rollout, effect: Effect, lost: list[Arm]) -> Outcome | None:
+        def load() -> Outcome:
+            for arm in lost:
+                self._scorers.load(rollout.service, arm.bundle, arm.folder)
+            return Outcome(effect.n)
+
+        return self._background((rollout.id, effect.n), load)
 
     def epoch(self, rollout: Rollout, effect: Effect, ground: Ground) -> int:
         """The table's epoch: never below what is installed, above it when a latch is to be opened."""
@@ -104,7 +123,8 @@ class Effects:
         seen = ground.services.get(rollout.service)
         if seen is None or any(each.kind == "set_route" for each in rollout.pending):
             return None
-        if seen.oldest_generation < min(rollout.generation, seen.generation):
+        # What was observed before this turn installed the last table tells nothing about who still uses the one before.
+        if seen.oldest_generation < rollout.generation:
             return None
         self._scorers.unload(effect.bundle)
         return Outcome(effect.n)

@@ -110,7 +110,7 @@ class Fleet:
                 continue
             if active is None:
                 self._again(settled[-1], "settled", ALL, ground, effects)
-            elif active.shape and not active.pending:
+            elif active.shape and all(effect.kind != "set_route" for effect in active.pending):
                 self._again(active, active.shape, active.share, ground, effects)
 
     def _again(  # long: what is routed, on which ground

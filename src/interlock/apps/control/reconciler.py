@@ -14,13 +14,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import msgspec
 
 from interlock.apps.control.branch import Branch
 from interlock.apps.control.effects import Effects, Ground
+from interlock.apps.control.fenced import Fenced
 from interlock.apps.control.fleet import Fleet
 from interlock.apps.control.looks import Looks
 from interlock.apps.control.memory import ABORT, PAUSE, REQUESTS, RESUME, RETURN, Memory
@@ -110,7 +111,9 @@ class Reconciler:
     """One controller; `turn` it."""
 
     def __init__(self, ports: Ports, rollout: RolloutOptions, control: ControlOptions, holder: str) -> None:
-        self._ports = ports
+        # Whoever slept through the end of its lease writes no journal: the next leader goes by it.
+        self._journal = Fenced(ports.store, LEASE, lambda: self._epoch)
+        self._ports = ports = replace(ports, store=self._journal)
         self._options = rollout
         self._control = control
         self._holder = holder
@@ -121,6 +124,7 @@ class Reconciler:
 
     def _forget(self) -> None:
         self._memory: Memory | None = None
+        self._journal.doubtful = False
         self._looks = Looks(self._options, self._ports.clock, ACTOR)
         self._fleet = Fleet(self._ports.scorers, self._ports.store, self._ports.clock, ACTOR)
         self._said: dict[str, str] = {}
@@ -141,6 +145,8 @@ class Reconciler:
         observed = self._observe()
         if self._epoch is None:
             return False
+        if self._journal.doubtful:
+            self._attempt("read the journal again", self._recall)
         self._attempt("integrate events", self._ports.sequence)
         self._attempt("read requests", self._read_requests)
         self._attempt("return to a version", lambda: self._returns.turn(self._known))
@@ -200,6 +206,11 @@ class Reconciler:
 
     def _ground(self, observed: Observed | None) -> Ground:
         return Ground(self._epoch or 0, self._control.table_lease_s, observed.services if observed else {})
+
+    def _recall(self) -> None:
+        """After an append without an answer: what the journal holds is what holds."""
+        self._memory = Memory.of(self._ports.store)
+        self._journal.doubtful = False
 
     # --- the branch -----------------------------------------------------------------------
 
