@@ -43,6 +43,7 @@ from interlock.rollout.options import ControlOptions, RolloutOptions
 from interlock.rollout.plan import Plan
 from interlock.rollout.ports import Inverse, Reverted, SourceFile
 from interlock.rollout.values import Target
+from interlock.trust.commits import Commit
 from interlock.trust.memory import MemoryEventStore
 
 SERVICE = "fraud"
@@ -110,6 +111,19 @@ class MemoryGit:
 
     def authors(self, commit: str, folder: str, since: str | None) -> tuple[str, ...]:
         return ("dev@example.org",)
+
+    def wrote(self, commit: str, folder: str, since: str | None) -> tuple[Commit, ...]:
+        return tuple(Commit(commit, email) for email in self.authors(commit, folder, since))
+
+    def introduced(self, commit: str, folder: str) -> str:
+        at = next(number for number, (each, _, _) in enumerate(self.commits) if each == commit)
+        now = self._under(at, folder)
+        while at and self._under(at - 1, folder) == now:
+            at -= 1
+        return self.commits[at][0] if at or now else ""
+
+    def _under(self, number: int, folder: str) -> dict[str, bytes]:
+        return {path: data for path, data in self.commits[number][1].items() if path.startswith(f"{folder}/")}
 
     def revert(self, inverse: Inverse) -> Reverted:
         head = self.head()
