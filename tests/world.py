@@ -49,6 +49,7 @@ from interlock.rollout.ports import Inverse, Reverted, SourceFile
 from interlock.rollout.states import FINAL, State
 from interlock.rollout.step import step
 from interlock.rollout.values import Rollout, Target
+from interlock.trust.commits import Commit
 from interlock.trust.event import NewEvent
 from interlock.trust.folder import folder_digest
 from interlock.trust.memory import MemoryEventStore
@@ -119,6 +120,19 @@ class MemoryGit:
 
     def authors(self, commit: str, folder: str, since: str | None) -> tuple[str, ...]:
         return ("dev@example.org",)
+
+    def wrote(self, commit: str, folder: str, since: str | None) -> tuple[Commit, ...]:
+        return tuple(Commit(commit, email) for email in self.authors(commit, folder, since))
+
+    def introduced(self, commit: str, folder: str) -> str:
+        at = next(number for number, (each, _, _) in enumerate(self.commits) if each == commit)
+        now = self._under(at, folder)
+        while at and self._under(at - 1, folder) == now:
+            at -= 1
+        return self.commits[at][0] if at or now else ""
+
+    def _under(self, number: int, folder: str) -> dict[str, bytes]:
+        return {path: data for path, data in self.commits[number][1].items() if path.startswith(f"{folder}/")}
 
     def revert(self, inverse: Inverse) -> Reverted:
         head = self.head()

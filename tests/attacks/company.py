@@ -9,6 +9,7 @@ champion ever served, the reason is an event, and that event is in the log that 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from interlock.rollout.manifest import parse
 from interlock.rollout.options import ControlOptions, RolloutOptions
 from interlock.rollout.propose import Model, manifests, scaffold
 from interlock.trust.admission import TrustRoot, verify
+from interlock.trust.commits import Commit
 from interlock.trust.event import Event, NewEvent, parse_entry
 from interlock.trust.fsck import verify_folder
 from interlock.trust.log import LogReader, LogWriter
@@ -60,7 +62,16 @@ spec:
 
 
 class NamedGit(MemoryGit):
-    """Git that knows who wrote which commit."""
+    """Git that knows who wrote which commit; whoever has a key signed theirs."""
+
+    keys: Mapping[str, Key] = {}
+
+    def wrote(self, commit: str, folder: str, since: str | None) -> tuple[Commit, ...]:
+        return tuple(self._signed(commit, email) for email in self.authors(commit, folder, since))
+
+    def _signed(self, commit: str, email: str) -> Commit:
+        key, payload = self.keys.get(email.partition("@")[0]), f"commit {commit} by {email}".encode()
+        return Commit(commit, email, email, payload, "" if key is None else sign(payload, key, "git"))
 
     def authors(self, commit: str, folder: str, since: str | None) -> tuple[str, ...]:
         found: set[str] = set()
@@ -110,10 +121,11 @@ class Company:
     clock: ManualClock = field(default_factory=ManualClock)
     git: NamedGit = field(default_factory=NamedGit)
     store: MemoryEventStore = field(default_factory=MemoryEventStore)
+    keys: dict[str, Key] = field(default_factory=lambda: {who: Key.generate() for who in STAFF})
 
     def __post_init__(self) -> None:
         self.settings = settings.load(self.home, {})
-        self.keys = {who: Key.generate() for who in STAFF}
+        self.git.keys = self.keys
         signer = log_signer(self.settings.places.trust)
         people, tiers = self.people(), founding.default_tiers()
         founding.accept(self.settings, signer.verifier, people, tiers)

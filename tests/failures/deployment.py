@@ -133,7 +133,7 @@ class Deployment:
         """Register, propose, sign, merge and push a version; returns the merge commit."""
         made = tiny_bundle(self.settings.places.bundles, version=version, lineage={"trained_by": "dev"}, **bundle)
         model = Model("fraud", version, made.digest, made.manifest["feature_set_digest"], made.threshold_set)
-        work = Workspace(self.repo, ("dev", "dev@example.org"))
+        work = Workspace(self.repo, ("dev", "dev@example.org"), sign=self.keys["dev"])
         work.git("checkout", "--quiet", "main")
         work.git("pull", "--quiet", "--ff-only", "origin", "main")
         work.start_branch(f"release/fraud-{version}", "main")

@@ -106,7 +106,8 @@ class Shop:
         policy.write_text(POLICY)
         author = author or self.cast.engineer
         command = ("release", "propose", "fraud", version, "--repo", str(self.repo))
-        self.do.run(*command, "--policy", str(policy), "--author", author.author)
+        signing = ("--sign", str(author.key_file(self.home)))
+        self.do.run(*command, "--policy", str(policy), "--author", author.author, *signing)
 
     def sign(self, signer: Signer) -> None:
         """Approve the proposal that is checked out, as a person does."""

@@ -14,6 +14,7 @@ from tests.builders import tiny_bundle
 from typer.testing import CliRunner
 
 from interlock import settings
+from interlock.adapters.git.identity import load, private_bytes
 from interlock.apps.cli.main import build
 from interlock.apps.control.client import ControlClient
 from interlock.apps.control.subject import proposed
@@ -44,10 +45,17 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 @pytest.fixture
-def people(tmp_path: Path) -> Path:
-    key = public_line(Ed25519PrivateKey.generate())
+def key(tmp_path: Path) -> Path:
+    path = tmp_path / "dev.key"
+    path.write_bytes(private_bytes(Ed25519PrivateKey.generate()))
+    return path
+
+
+@pytest.fixture
+def people(tmp_path: Path, key: Path) -> Path:
+    line = public_line(load(key.read_bytes()))
     path = tmp_path / "people.json"
-    person = {"id": "dev", "emails": ["dev@example.org"], "roles": [], "keys": [key]}
+    person = {"id": "dev", "emails": ["dev@example.org"], "roles": [], "keys": [line]}
     path.write_text(json.dumps({"schema": 1, "people": [person]}))
     return path
 
@@ -99,11 +107,15 @@ def test_init_founds_a_repository_and_accepts_its_people(repo: Path) -> None:
     assert ".github/workflows/release.yml" in names
 
 
-def test_propose_writes_manifests_on_a_branch_that_check_accepts(run: Run, repo: Path) -> None:
+def propose(run: Run, repo: Path, key: Path) -> Any:
+    return run("release", "propose", "fraud", "1.0.0", "--repo", str(repo), "--author", AUTHOR, "--sign", str(key))
+
+
+def test_propose_writes_manifests_on_a_branch_that_check_accepts(run: Run, repo: Path, key: Path) -> None:
     bundle = register("1.0.0")
-    done = run("release", "propose", "fraud", "1.0.0", "--repo", str(repo), "--author", AUTHOR)
+    done = propose(run, repo, key)
     assert done["branch"] == "release/fraud-1.0.0"
-    assert done["pushed"]
+    assert (done["pushed"], done["signed"]) == (True, True)
     assert run("release", "check", str(repo))["services"] == [
         {"service": "fraud", "version": "1.0.0", "folder": done["folder"], "ok": True}
     ]

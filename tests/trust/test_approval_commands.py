@@ -14,6 +14,7 @@ from tests.builders import tiny_bundle
 from typer.testing import CliRunner, Result
 
 from interlock import settings
+from interlock.adapters.git.identity import private_bytes
 from interlock.apps.cli.main import build
 from interlock.apps.control.client import ControlClient
 from interlock.base.canonical import canonical, digest_hex, digest_of
@@ -44,7 +45,9 @@ class Firm:
         given = ("--people", str(folder / "people.json"), "--remote", str(folder / "remote.git"))
         self.good("release", "init", str(self.repo), *given, *ada)
         self.register()
-        self.good("release", "propose", "fraud", "1.0.0", "--repo", str(self.repo), *ada)
+        key = folder / "ada.key"
+        key.write_bytes(private_bytes(self.keys["ada"]))
+        self.good("release", "propose", "fraud", "1.0.0", "--repo", str(self.repo), *ada, "--sign", str(key))
 
     def register(self) -> None:
         home = settings.load()

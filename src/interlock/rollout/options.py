@@ -47,5 +47,7 @@ class ControlOptions:
     """Seconds an unsettled route table is valid at the scorers without being renewed."""
     loop_s: float = 0.2
     """Seconds between two turns of the reconciler."""
+    webhook_secret: str | None = None
+    """File below the home (mode 0600) with the secret of the forge's webhook; None: webhooks are refused."""
     request_timeout_s: float = 10.0
     """Seconds a client waits for the control API."""

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from interlock.decision.admin import Installed, Loaded, Observed
 from interlock.decision.table import RouteTable
+from interlock.trust.commits import Commit
 
 
 class Scorers(Protocol):
@@ -68,8 +69,9 @@ class SourceFile:
     path: str
     """Relative to the folder that was read, with forward slashes."""
     mode: str
-    """Git's mode: 100644 or 100755."""
+    """Git's mode: 100644, 100755; 120000 (a link) and 160000 (a submodule) are there to be refused."""
     data: bytes
+    """Content; of a link where it points to, of a submodule nothing."""
 
 
 @dataclass(frozen=True)
@@ -109,12 +111,17 @@ class Source(Protocol):
         """Every file under `folder` (empty: the whole tree) at `commit`, sorted by path; none: an empty tuple."""
         ...
 
-    def authors(self, commit: str, folder: str, since: str | None) -> tuple[str, ...]:
-        """E-mail addresses of everyone who made `folder` what it is at `commit`.
+    def wrote(self, commit: str, folder: str, since: str | None) -> tuple[Commit, ...]:
+        """The commits that made `folder` what it is at `commit`, with their signatures.
 
-        Counted from when it last was as at `since` (None: absent); the controller's own inverse
-        commits are left out.
+        Counted from when it last was as at `since` (None: absent). A merge is among them when it
+        took what none of its sides wrote. Commits are left out that this controller signed; that
+        one bears its name is no proof.
         """
+        ...
+
+    def introduced(self, commit: str, folder: str) -> str:
+        """The commit by which the branch came to ask for `folder` as it is at `commit`; or for none: empty if never."""
         ...
 
     def revert(self, inverse: Inverse) -> Reverted:

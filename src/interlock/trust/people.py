@@ -101,7 +101,7 @@ class People:
             RefusedError: nobody's.
         """
         found = next((person for person in self.people if email.lower() in person.emails), None)
-        if found is None:
+        if found is None or not email.isascii():  # lower() makes ASCII of some look-alikes
             raise RefusedError(
                 "a commit by an author who is not in people.json", "commit with a listed e-mail, or add the person"
             )

@@ -4,11 +4,13 @@
 ```
 schema: 1
 tiers:
-  high: {roles: [technical, risk, compliance]}
+  high: {roles: [technical, risk, compliance], commits: signed}
 services:
   fraud: high
 ```
-An unlisted service has no tier and cannot be released. An empty quorum is an error.
+An unlisted service has no tier and cannot be released. An empty quorum is an error. `commits: signed`
+asks that whoever wrote the release proves it by an SSH signature; `listed`, which holds where nothing is
+said, takes the e-mails of the commits at their word.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 from interlock.base import strict_yaml
 from interlock.base.canonical import digest_of
 from interlock.base.errors import RefusedError, UsageError
+from interlock.trust.commits import LISTED, RULES
 
 ROLES = ("technical", "risk", "compliance")
 SOURCE = "policy/tiers.yaml"
@@ -33,11 +36,13 @@ class Tier:
         name: such as `high`.
         roles: who must sign, each a person of their own.
         advance: ways of advancing that a rollout policy may name.
+        commits: what the commits of a release must prove (`trust.commits.RULES`).
     """
 
     name: str
     roles: tuple[str, ...]
     advance: tuple[str, ...] = ("timeline", "evidence")
+    commits: str = LISTED
 
 
 @dataclass(frozen=True)
@@ -89,16 +94,20 @@ class TierPolicy:
 
 def _tier(name: str, body: Any, line: int) -> Tier:
     where = f"{SOURCE}:{line}"
-    if not isinstance(body, dict) or not {"roles"} <= set(body) <= {"roles", "advance"}:
+    if not isinstance(body, dict) or not {"roles"} <= set(body) <= {"roles", "advance", "commits"}:
         raise UsageError(
-            f"{where}: a tier has roles, and maybe advance", "write {roles: [technical, risk, compliance]}"
+            f"{where}: a tier has roles, and maybe advance and commits",
+            "write {roles: [technical, risk, compliance], commits: signed}",
         )
     roles, advance = body["roles"], body.get("advance", ["timeline", "evidence"])
     if not _some_of(roles, ROLES):
         raise UsageError(f"{where}: roles are empty, repeated or unknown", f"known: {', '.join(ROLES)}")
     if not _some_of(advance, ("timeline", "evidence")):
         raise UsageError(f"{where}: unknown way of advancing", "known: timeline, evidence")
-    return Tier(name, tuple(roles), tuple(advance))
+    commits = body.get("commits", LISTED)
+    if not _some_of([commits], RULES):
+        raise UsageError(f"{where}: unknown rule for commits", f"known: {', '.join(RULES)}")
+    return Tier(name, tuple(roles), tuple(advance), commits)
 
 
 def _some_of(found: Any, known: tuple[str, ...]) -> bool:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from interlock.trust.log import LogWriter
     from interlock.trust.note import Verifier
 
+_CONTROLLER_KEY = "controller.key"
+
 
 def event_store(settings: Settings) -> SqlEventStore:
     """The one events table of this installation."""
@@ -40,8 +42,8 @@ def scorers(settings: Settings) -> Scorers:
 
 def source(settings: Settings) -> GitSource | None:
     """The release repository that the settings name, if any."""
-    from interlock.adapters.git.identity import controller_key
-    from interlock.adapters.git.source import GitSource, Identity
+    from interlock.adapters.git.identity import controller
+    from interlock.adapters.git.source import GitSource
 
     if settings.rollout.repository is None:
         return None
@@ -49,7 +51,7 @@ def source(settings: Settings) -> GitSource | None:
         settings.home / "repository",
         settings.rollout.repository,
         settings.rollout.branch,
-        Identity(ssh_key=controller_key(settings.places.trust / "controller.key")),
+        controller(settings.places.trust / _CONTROLLER_KEY),
         settings.rollout.git_timeout_s,
     )
 
@@ -69,8 +71,9 @@ def log_verifier(settings: Settings) -> Verifier:
     return log_signer(settings.places.trust).verifier
 
 
-def working_copy(repo: Path) -> Workspace:
-    """A person's working copy of the release repository."""
+def working_copy(settings: Settings, repo: Path) -> Workspace:
+    """A person's working copy of the release repository, in which this home's controller is known by its key."""
+    from interlock.adapters.git.identity import known_controller
     from interlock.adapters.git.workspace import Workspace
 
-    return Workspace(repo)
+    return Workspace(repo, controller=known_controller(settings.places.trust / _CONTROLLER_KEY))

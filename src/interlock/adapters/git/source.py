@@ -4,8 +4,9 @@ A bare clone of our own under the home; the remote is the truth. `refs/interlock
 newest commit this controller has accepted: it only ever moves forward. A remote branch that is
 not a descendant of it (a force-push) is refused and nothing moves. Inverse commits are made with
 plumbing in a private index (no work tree), and pushed without force: a lost race is fetched,
-judged again by the folder's tree, and retried. Arguments are lists, never a shell; prompts and
-the user's own configuration are switched off.
+judged again by the folder's tree, and retried. The controller signs them, and knows them again by
+that signature alone. Arguments are lists, never a shell; prompts and the user's own configuration
+are switched off.
 """
 
 from __future__ import annotations
@@ -14,26 +15,20 @@ import os
 import re
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
+from interlock.adapters.git import history, objects
+from interlock.adapters.git.identity import Identity
 from interlock.base.errors import InterlockError, RefusedError, UnreachableError, UsageError
 from interlock.rollout.ports import Inverse, Reverted, SourceFile
+from interlock.trust.commits import Commit, made_by
 
 _ACCEPTED = "refs/interlock/accepted"
 _FETCHED = "refs/interlock/fetched"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PUSH_ATTEMPTS = 5
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who signs inverse commits."""
-
-    name: str = "Interlock controller"
-    email: str = "controller@interlock.invalid"
-    ssh_key: Path | None = None
-    """Private key for commit signatures; None: commits carry the identity alone."""
+_SUBMODULE = "160000"
 
 
 class GitSource:
@@ -67,35 +62,44 @@ class GitSource:
         return fetched
 
     def read(self, commit: str, folder: str) -> tuple[SourceFile, ...]:
-        """Files under `folder` at `commit`; submodules and symbolic links are refused."""
+        """Files under `folder` at `commit`, with their modes: who understands them refuses what is no plain file."""
         entries = self._tree(commit, folder)
         prefix = f"{folder.strip('/')}/" if folder.strip("/") else ""
-        blobs = self._blobs([blob for _, blob, _ in entries])
+        held = [blob for mode, blob, _ in entries if mode != _SUBMODULE]
+        blobs = dict(zip(held, self._objects(held), strict=True))
         return tuple(
-            SourceFile(path.removeprefix(prefix), mode, data)
-            for (mode, _, path), data in zip(entries, blobs, strict=True)
+            SourceFile(path.removeprefix(prefix), mode, blobs.get(blob, b"") if mode != _SUBMODULE else b"")
+            for mode, blob, path in entries
         )
 
-    def authors(self, commit: str, folder: str, since: str | None) -> tuple[str, ...]:
-        """Authors of the folder as it is, since it last was what it was at `since` (None: absent).
+    def wrote(self, commit: str, folder: str, since: str | None) -> tuple[Commit, ...]:
+        """The commits that made the folder what it is, since it last was what it was at `since` (None: absent).
 
         The range begins at the nearest first-parent ancestor that has that folder, so that a
-        release which was tried and undone in between leaves no authors behind. Side branches
-        count; a merge counts only when it differs from all its parents: then somebody wrote in
-        it. The controller's own inverse commits have no author.
+        release which was tried and undone in between leaves no authors behind. Side branches count.
+        Left out is what carries the controller's own signature: its name alone could be anybody's.
         """
-        start = self._last_with(self._folder_tree(since, folder), commit, folder)
+        before = self._folder_tree(since, folder)
+        start = self._last_with(before, commit, folder)
         span = _checked(commit) if start is None else f"{start}..{_checked(commit)}"
-        text = self._text("log", "--full-history", "-c", "--name-only", "--format=%x00%ae", span, "--", folder or ".")
-        records = (record.strip().split("\n") for record in text.split("\0"))
-        found = {record[0].strip().lower() for record in records if len(record) > 1}
-        return tuple(sorted(found - {self._identity.email}))
+        rows = (row.split() for row in self._text("rev-list", "--parents", span).splitlines())
+        graph = {row[0]: tuple(row[1:]) for row in rows}
+        trees = self._folder_trees([*graph, *(parent for parents in graph.values() for parent in parents)], folder)
+        wrote = {each.id: each for each in self._commits(history.writers(graph, trees)) if not self._own(each)}
+        chose = self._commits(history.choosers(graph, trees, before, wrote))
+        return (*wrote.values(), *chose)
+
+    def introduced(self, commit: str, folder: str) -> str:
+        """The newest commit of the branch itself that changed the folder."""
+        return self._text("rev-list", "-1", "--first-parent", _checked(commit), "--", folder)
 
     def _last_with(self, tree: str | None, commit: str, folder: str) -> str | None:
-        for ancestor in self._text("rev-list", "--first-parent", _checked(commit)).split():
-            if self._folder_tree(ancestor, folder) == tree:
-                return ancestor
-        return None
+        line = self._text("rev-list", "--first-parent", _checked(commit)).split()
+        trees = self._folder_trees(line, folder)
+        return next((ancestor for ancestor in line if trees[ancestor] == tree), None)
+
+    def _own(self, commit: Commit) -> bool:
+        return bool(self._identity.line) and made_by(commit, self._identity.line)
 
     def revert(self, inverse: Inverse) -> Reverted:
         """Put the folder back on top of the newest head."""
@@ -136,13 +140,12 @@ class GitSource:
             "GIT_COMMITTER_NAME": who.name,
             "GIT_COMMITTER_EMAIL": who.email,
         }
-        options: list[str] = []
-        signing: list[str] = []
-        if who.ssh_key is not None:
-            options = ["-c", "gpg.format=ssh", "-c", f"user.signingkey={who.ssh_key}"]
-            signing = ["-S"]
         ancestry = [argument for parent in parents for argument in ("-p", parent)]
-        return self._text(*options, "commit-tree", *signing, tree, *ancestry, "-m", message, env=environment)
+        made = self._text("commit-tree", tree, *ancestry, "-m", message, env=environment)
+        if who.key is None:
+            return made
+        data = objects.signed(self._git("cat-file", "commit", made), who.key)
+        return self._git("hash-object", "-t", "commit", "-w", "--stdin", stdin=data).decode().strip()
 
     def _clone(self) -> None:
         if not (self._folder / "HEAD").exists():
@@ -168,13 +171,23 @@ class GitSource:
         entries = []
         for row in filter(None, listing.split("\0")):
             meta, path = row.split("\t", 1)
-            mode, kind, blob = meta.split(" ")
-            if kind != "blob" or mode not in ("100644", "100755"):
-                raise UsageError(f"{path} is not a plain file", "keep plain files in the release repository")
+            mode, _, blob = meta.split(" ")
             entries.append((mode, blob, path))
         return sorted(entries, key=lambda entry: entry[2])
 
-    def _blobs(self, names: list[str]) -> list[bytes]:
+    def _folder_trees(self, commits: Iterable[str], folder: str) -> dict[str, str | None]:
+        """The folder's tree at each commit."""
+        if "\n" in folder:
+            raise UsageError("a folder's name with a line break", "use plain names")
+        names = list(dict.fromkeys(commits))
+        asked = "".join(f"{name}:{folder.strip('/')}\n" for name in names).encode()
+        rows = self._git("cat-file", "--batch-check=%(objectname)", stdin=asked).decode().splitlines()
+        return {name: row if _COMMIT.fullmatch(row) else None for name, row in zip(names, rows, strict=True)}
+
+    def _commits(self, names: list[str]) -> list[Commit]:
+        return [objects.read(name, raw) for name, raw in zip(names, self._objects(names), strict=True)]
+
+    def _objects(self, names: list[str]) -> list[bytes]:
         if not names:
             return []
         output = self._git("cat-file", "--batch", stdin="".join(f"{name}\n" for name in names).encode())
@@ -221,6 +234,7 @@ def _environment(extra: dict[str, str] | None) -> dict[str, str]:
         **kept,
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_LITERAL_PATHSPECS": "1",  # a folder's name is a name, whatever is in it
         "GIT_CONFIG_GLOBAL": os.devnull,
         "LC_ALL": "C",
         **(extra or {}),

@@ -1,8 +1,8 @@
 """A person's working copy of the release repository: what `interlock release` writes and commits in.
 
-Unlike `GitSource` this uses the person's own Git configuration (name, e-mail, signing), unless an
-author is given. It never rewrites, forces or deletes; a working copy with uncommitted changes is
-refused, so that nothing unseen slips into a proposal.
+Unlike `GitSource` this uses the person's own Git configuration (name, e-mail, SSH signing), unless
+an author or a key is given. It never rewrites what was there, forces or deletes; a working copy with
+uncommitted changes is refused, so that nothing unseen slips into a proposal.
 """
 
 from __future__ import annotations
@@ -12,16 +12,28 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from interlock.adapters.git import objects
+from interlock.adapters.git.identity import Identity, load
 from interlock.adapters.git.source import GitSource
 from interlock.base.errors import RefusedError, UnreachableError, UsageError
+from interlock.trust.sshsig import Key
 
 
 class Workspace:
     """A clone with a work tree at `folder`."""
 
-    def __init__(self, folder: Path, author: tuple[str, str] | None = None, timeout_s: float = 60.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        author: tuple[str, str] | None = None,
+        sign: Path | Key | None = None,
+        controller: Identity | None = None,
+        timeout_s: float = 60.0,
+    ) -> None:
         self.folder = folder
         self._author = author
+        self._sign = sign
+        self._controller = controller
         self._timeout_s = timeout_s
 
     @classmethod
@@ -93,8 +105,51 @@ class Workspace:
         if self._author is not None:
             name, email = self._author
             identity = ["-c", f"user.name={name}", "-c", f"user.email={email}"]
-        self.git(*identity, "commit", "--quiet", "-m", message, "--", *files)
+        self.git(*identity, *self._commit(), "--quiet", "-m", message, "--", *files)
+        self._sign_head()
         return self.git("rev-parse", "HEAD").strip()
+
+    def signed(self, commit: str) -> bool:
+        """Whether a commit carries an SSH signature, by whomever."""
+        return "SSH" in objects.read(commit, self._object(commit)).signature
+
+    def _commit(self) -> list[str]:
+        """`git commit`, with the signature that Git makes itself: by an agent, a hardware key or one under a phrase."""
+        if self._key is not None:
+            return ["commit", "--no-gpg-sign"]
+        if isinstance(self._sign, Path):
+            key = str(self._sign.absolute())
+            return ["-c", "gpg.format=ssh", "-c", f"user.signingkey={key}", "commit", "--gpg-sign"]
+        own = self._author is None or self._author[1].lower() == self._setting("user.email").lower()
+        signs = own and self._setting("gpg.format") == "ssh" and self._setting("user.signingkey")
+        return ["commit", "--gpg-sign"] if signs else ["commit"]
+
+    @property
+    def _key(self) -> Key | None:
+        """The key that signs here, in memory."""
+        if not isinstance(self._sign, Path):
+            return self._sign
+        try:
+            return load(self._sign.read_bytes())
+        except OSError as error:
+            raise UsageError(f"the key {self._sign.name} cannot be read", "name a private-key file") from error
+
+    def _sign_head(self) -> None:
+        """Sign the commit that was just made, before anybody has seen it."""
+        key = self._key
+        if key is None:
+            return
+        made = self.git("rev-parse", "HEAD").strip()
+        data = objects.signed(self._object(made), key)
+        name = self.git("hash-object", "-t", "commit", "-w", "--stdin", stdin=data).strip()
+        self.git("update-ref", "-m", "sign", "HEAD", name, made)
+
+    def _object(self, commit: str) -> bytes:
+        return self._run(["-C", str(self.folder), "cat-file", "commit", commit])
+
+    def _setting(self, name: str) -> str:
+        """Git's own setting; empty: none."""
+        return self.git("config", "--default", "", "--get", name).strip()
 
     def push(self, branch: str | None = None) -> bool:
         """Push a branch to origin; False when there is none."""
@@ -122,22 +177,26 @@ class Workspace:
     @property
     def source(self) -> GitSource:
         """The committed trees of this working copy, read as the controller reads them."""
-        return GitSource(Path(self.git("rev-parse", "--absolute-git-dir").strip()), str(self.folder), self.branch())
+        folder = Path(self.git("rev-parse", "--absolute-git-dir").strip())
+        return GitSource(folder, str(self.folder), "HEAD", self._controller)
 
-    def git(self, *arguments: str, inside: bool = True) -> str:
+    def git(self, *arguments: str, inside: bool = True, stdin: bytes = b"") -> str:
         """Run git here and return what it printed.
 
         Raises:
             UnreachableError: git failed; with its last line.
         """
         where = ["-C", str(self.folder)] if inside else []
+        return self._run([*where, *arguments], stdin).decode()
+
+    def _run(self, arguments: list[str], stdin: bytes = b"") -> bytes:
         try:
             done = subprocess.run(
-                ["git", *where, *arguments],
+                ["git", *arguments],
                 capture_output=True,
                 timeout=self._timeout_s,
                 check=False,
-                stdin=subprocess.DEVNULL,
+                input=stdin,
                 env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
             )
         except FileNotFoundError as error:
@@ -145,7 +204,12 @@ class Workspace:
         except subprocess.TimeoutExpired as error:
             raise UnreachableError("git did not answer in time", "check the remote of the repository") from error
         if done.returncode != 0:
-            lines = [line for line in done.stderr.decode("utf-8", "replace").splitlines() if line.strip()]
-            verb = next((a for a in arguments if not a.startswith("-") and "=" not in a), "git")
-            raise UnreachableError(f"git {verb} failed: {lines[-1][:200] if lines else 'no message'}", "correct it")
-        return done.stdout.decode()
+            raise _failed(arguments, done.stderr)
+        return done.stdout
+
+
+def _failed(arguments: list[str], stderr: bytes) -> UnreachableError:
+    lines = [line for line in stderr.decode("utf-8", "replace").splitlines() if line.strip()]
+    words = iter(arguments)
+    verb = next((word for word in words if not (word in ("-C", "-c") and next(words, None))), "git")
+    return UnreachableError(f"git {verb} failed: {lines[-1][:200] if lines else 'no message'}", "correct it")

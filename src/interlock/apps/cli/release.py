@@ -17,6 +17,12 @@ _Repo = Annotated[Path, typer.Option("--repo", help="A working copy of the relea
 _Author = Annotated[
     str | None, typer.Option("--author", help="Commit author as 'Name <mail>'; Git's own setting if not given.")
 ]
+_Sign = Annotated[
+    Path | None,
+    typer.Option(
+        "--sign", help="SSH key that signs the commit; Git's own (gpg.format ssh, user.signingkey) if not given."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -61,15 +67,16 @@ def init(
         hint(f"set rollout.repository: {data['repository']} in settings.yaml, then `interlock up`")
 
 
-def propose(
+def propose(  # long: the options of one command
     service: Annotated[str, typer.Argument(help="The service to release.")],
     version: Annotated[str, typer.Argument(help="A registered version.")],
     repo: _Repo = Path(),
     policy: Annotated[Path | None, typer.Option(help="rollout.yaml to use; the default policy if not given.")] = None,
     author: _Author = None,
+    sign: _Sign = None,
     output: Output = "table",
 ) -> None:
-    """Write the manifests of a registered version on a branch `release/<service>-<version>`."""
+    """Write the manifests of a registered version on a branch `release/<service>-<version>`, in a signed commit."""
     from interlock import settings
     from interlock.adapters.git.workspace import Workspace
     from interlock.apps.control.client import ControlClient
@@ -86,7 +93,7 @@ def propose(
             raise UsageError(f"{service} {version} is not registered", f"train it first; registered: {names}")
         text = policy.read_text(encoding="utf-8") if policy else None
         manifests(known[service, version], text)  # a wrong policy is refused before there is a branch
-        work = Workspace(repo, _parsed(author))
+        work = Workspace(repo, _parsed(author), sign)
         branch = f"release/{service}-{version}"
         work.start_branch(branch, current.rollout.branch)
         root = f"{services_root(current.rollout.environment)}/{service}"
@@ -98,7 +105,10 @@ def propose(
         pushed = work.push(branch)
         _, folder = _folder(repo / root)
         client.append(_proposed(service, version, commit, folder, author))
-    emit(output, {"branch": branch, "commit": commit, "folder": folder, "pushed": pushed})
+    signed = work.signed(commit)
+    emit(output, {"branch": branch, "commit": commit, "signed": signed, "folder": folder, "pushed": pushed})
+    if not signed:
+        hint("the commit is not signed, which the service's tier may ask for: propose it with --sign KEY")
     hint(
         f"interlock statement {service} --role technical > s.json, sign it, then `interlock approve s.json s.json.sig`"
     )

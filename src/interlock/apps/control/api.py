@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -34,8 +34,8 @@ _MAX_PAGE = 1000
 _Handler = Callable[[Request], Awaitable[Response]]
 
 
-def create(store: EventStore, token: str, clock: Clock) -> Starlette:
-    """The ASGI application on `store`; `token` is what callers must present."""
+def create(store: EventStore, token: str, clock: Clock, hooks: Sequence[Route] = ()) -> Starlette:
+    """The ASGI application on `store`; `token` is what callers must present, but those of `hooks`."""
     api = _Api(store, token, clock)
     return Starlette(
         routes=[
@@ -45,6 +45,7 @@ def create(store: EventStore, token: str, clock: Clock) -> Starlette:
             Route("/v1/rollouts", api.guarded(api.rollouts), methods=["GET"]),
             Route("/v1/rollouts/{id}", api.guarded(api.rollout), methods=["GET"]),
             Route("/v1/rollouts/{service}/abort", api.guarded(api.abort), methods=["POST"]),
+            *hooks,
         ]
     )
 

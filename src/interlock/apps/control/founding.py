@@ -17,14 +17,14 @@ from interlock.trust.tiers import ROLES, TierPolicy
 _TIERS = f"""\
 schema: 1
 tiers:
-  high: {{roles: [{", ".join(ROLES)}]}}
+  high: {{roles: [{", ".join(ROLES)}], commits: signed}}
 services:
   fraud: high
 """
 
 
 def default_tiers() -> bytes:
-    """The policy of a new repository: three roles for the service `fraud`."""
+    """The policy of a new repository: three roles and signed commits for the service `fraud`."""
     return _TIERS.encode()
 
 

@@ -2,9 +2,9 @@
 
 Checked, each with its reason: the bundle's digests and what the manifests echo of it, the freeze
 calendar, the way of advancing that the tier allows, the request's form against the champion's, the
-authors, and the quorum of signatures, under people and policies that this installation accepts. An
-interrupted admission is finished, not made twice: the core is rebuilt from the logged moment and
-must give the logged digest.
+authors and what their commits prove, and the quorum of signatures, under people and policies that
+this installation accepts. An interrupted admission is finished, not made twice: the core is rebuilt
+from the logged moment and must give the logged digest.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import json
 from pathlib import PurePosixPath
 
 from interlock.apps.control.sequencer import Sequencer
-from interlock.apps.control.subject import governed, subject
+from interlock.apps.control.subject import authors, governed, subject
 from interlock.apps.control.wishes import FREEZE, Wish, read
 from interlock.base.canonical import digest_hex
 from interlock.base.clock import Clock
@@ -99,7 +99,7 @@ class AdmissionGate:
     def _authors(self, wish: Wish, champion: Target | None) -> tuple[str, ...]:
         if self._source is None:
             raise UsageError("no release repository is followed", "set rollout.repository")
-        return self._source.authors(wish.commit, wish.path, champion.commit if champion else None)
+        return authors(self._source, wish, champion.commit if champion else None, self._clock.now_ns())
 
     def _one_hop(self, wish: Wish, release: Release) -> None:
         """Routing against the other services of the same commit; who routes to nobody need not read them."""

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from interlock.apps.control import webhook
 from interlock.apps.control.api import create
 from interlock.apps.control.gate import AdmissionGate
 from interlock.apps.control.reconciler import Ports, Reconciler
@@ -40,10 +41,12 @@ def run(settings: Settings, wrap: Wrap = lambda name, port: port) -> None:
     """
     lock = _only_one(settings.places.run / "control.lock")
     try:
-        app = create(rows.event_store(settings), rows.api_token(settings), SystemClock())
+        reconciler = assemble(settings, wrap)
+        hook = webhook.route(settings.home, settings.control.webhook_secret, reconciler.hurry)
+        app = create(rows.event_store(settings), rows.api_token(settings), SystemClock(), (hook,))
         listener = listen(settings.control.host, settings.control.port)
         host, port = listener.getsockname()[:2]
-        loop = Loop(assemble(settings, wrap), settings.control.loop_s)
+        loop = Loop(reconciler, settings.control.loop_s)
         try:
             serve(app, listener, loop, lambda: publish_endpoint(settings.home, "control", f"http://{host}:{port}"))
         finally:

@@ -168,6 +168,10 @@ class Reconciler:
         """Whether any rollout is unfinished or has something left to do."""
         return bool(self._known.rollouts)
 
+    def hurry(self) -> None:
+        """Look at the branch soon: somebody says that it moved. Of any thread."""
+        self._branch.hurry()
+
     def leave(self) -> None:
         """Give the lease back, so that another controller need not wait for its end."""
         if self._epoch is not None:
@@ -216,7 +220,8 @@ class Reconciler:
 
     def _follow(self, observed: Observed | None) -> None:
         try:
-            wishes = self._branch.poll()
+            known = self._known
+            wishes = self._branch.poll({*known.settled, *(each.service for each in known.rollouts.values())})
         except RefusedError as error:
             self._refuse_branch(str(error))
             return
@@ -254,7 +259,7 @@ class Reconciler:
     def _propose(self, wish: Wish) -> None:
         try:
             if wish.problem:
-                raise UsageError(wish.problem, "correct the folder")
+                raise UsageError(wish.problem, wish.remedy)
             spent = self._known.quarantined.get((wish.service, wish.folder))
             if spent is not None and (not wish.signed or spent & set(wish.signed)):
                 raise RefusedError(

@@ -11,12 +11,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from interlock.apps.control.wishes import PEOPLE, TIERS, Wish, read
+from interlock.base.clock import SystemClock
 from interlock.base.errors import RefusedError, UsageError
 from interlock.registry import bundle as bundles
 from interlock.registry.bundle import Bundle
 from interlock.registry.lineage import lineage_of
 from interlock.rollout.manifest import Manifests, Release, parse
+from interlock.rollout.ports import Source
 from interlock.settings import Settings
+from interlock.trust.commits import writers
 from interlock.trust.people import People
 from interlock.trust.statement import Subject
 from interlock.trust.tiers import TierPolicy
@@ -35,6 +38,18 @@ def governed(wish: Wish) -> tuple[bytes, bytes]:
     return wish.governed[PEOPLE], wish.governed[TIERS]
 
 
+def authors(source: Source, wish: Wish, since: str | None, now_ns: int) -> tuple[str, ...]:
+    """E-mails of everybody who changed the folder since it last was as at `since`.
+
+    Raises:
+        RefusedError: one of them is unknown or revoked, or did not sign as the tier asks; the service
+            has no tier.
+    """
+    people, tiers = governed(wish)
+    rule = TierPolicy.parse(tiers).tier(wish.service).commits
+    return writers(source.wrote(wish.commit, wish.path, since), People.parse(people), rule, now_ns)
+
+
 def subject(wish: Wish, manifests: Manifests, folder: Path, emails: Iterable[str], environment: str) -> Subject:
     """The subject of a wish.
 
@@ -42,7 +57,7 @@ def subject(wish: Wish, manifests: Manifests, folder: Path, emails: Iterable[str
         wish: the service's folder and the policies.
         manifests: the folder, understood.
         folder: where the bundles lie.
-        emails: of everybody who changed the folder (`Source.authors`).
+        emails: of everybody who changed the folder (`authors`).
         environment: where it is to serve.
 
     Raises:
@@ -78,15 +93,15 @@ def proposed(repo: Path, service: str, settings: Settings) -> tuple[Wish, Subjec
         RefusedError: uncommitted changes are not what will be merged; and as `subject`.
         UsageError: the commit has no such service, or its manifests are malformed.
     """
-    work = rows.working_copy(repo)
+    work = rows.working_copy(settings, repo)
     if work.uncommitted():
         raise RefusedError("the working copy has uncommitted changes", "commit them: approvals bind what is committed")
     commit, base = work.resolve("HEAD"), work.protected(settings.rollout.branch)
     wish = read(work.source, commit, settings.rollout.environment).get(service)
     if wish is None:
         raise UsageError(f"this commit does not ask for {service}", "check out its release branch")
-    emails = work.source.authors(commit, wish.path, base)
     manifests = parse(wish.files, service)
+    emails = authors(work.source, wish, base, SystemClock().now_ns())
     return wish, subject(wish, manifests, settings.places.bundles, emails, settings.rollout.environment)
 
 

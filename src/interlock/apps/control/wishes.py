@@ -1,8 +1,9 @@
 """What the branch asks for: one wish per service folder at the accepted commit.
 
-A wish's key digests everything that checking judges: the folder, the approvals of exactly that
-folder, the people and the policies. A refused wish is tried again when, and only when, its key
-changes; an unrelated commit starts nothing.
+A wish's key digests everything that checking judges: the folder, the commit that brought it in, the
+approvals of exactly that folder, the people and the policies. A refused wish is tried again when, and
+only when, its key changes: the same folder brought in once more is a new wish, an unrelated commit
+starts nothing. Links and submodules are read as what they are, and refused where they stand.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from dataclasses import dataclass
 
 from interlock.base.canonical import canonical, digest_hex, digest_of, sha256_hex
 from interlock.base.errors import UsageError
+from interlock.rollout.manifest import FILES
 from interlock.rollout.ports import Source, SourceFile
-from interlock.trust.folder import folder_digest
+from interlock.trust.folder import MODES, folder_digest
 
 PEOPLE = "people.json"
 TIERS = "policy/tiers.yaml"
@@ -36,7 +38,8 @@ class Wish:
     approvals: dict[str, bytes]
     """Statements and signatures for exactly this folder, by file name."""
     problem: str = ""
-    """Why the folder cannot be released at all; `folder` is then a digest of its own kind."""
+    """Why the folder cannot be released at all; `folder` may then be a digest of its own kind."""
+    remedy: str = "correct the folder"
 
     @property
     def signed(self) -> tuple[str, ...]:
@@ -53,37 +56,59 @@ def read(source: Source, commit: str, environment: str) -> dict[str, Wish]:
     """All wishes of an environment at `commit`, by service."""
     root = services_root(environment)
     tree = source.read(commit, "")
-    governed = {file.path: file.data for file in tree if file.path in (PEOPLE, TIERS, FREEZE)}
+    plain = {file.path: file.data for file in tree if file.mode in MODES}
+    governed = {path: data for path, data in plain.items() if path in (PEOPLE, TIERS, FREEZE)}
     folders: dict[str, list[SourceFile]] = {}
     for file in tree:
         if file.path.startswith(f"{root}/"):
-            service, _, inner = file.path.removeprefix(f"{root}/").partition("/")
-            if inner:
-                folders.setdefault(service, []).append(SourceFile(inner, file.mode, file.data))
+            service, slash, inner = file.path.removeprefix(f"{root}/").partition("/")
+            if slash or file.mode not in MODES:
+                folders.setdefault(service, []).append(SourceFile(inner or service, file.mode, file.data))
     return {
-        service: _wish(service, commit, f"{root}/{service}", tuple(files), governed, tree)
+        service: _wish(service, source, commit, f"{root}/{service}", tuple(files), governed, plain)
         for service, files in folders.items()
     }
 
 
-def _wish(
+def gone(source: Source, commit: str, environment: str, service: str) -> Wish:
+    """A service that is known, and that the branch no longer has: refused, since Git only ever adds and changes."""
+    path = f"{services_root(environment)}/{service}"
+    brought = source.introduced(commit, path)
+    key = digest_of(canonical({"gone": path, "brought": brought}))
+    problem = f"the folder of {service} was removed: nothing that serves is changed by that"
+    return Wish(service, commit, path, (), key, key, {}, {}, problem, "bring it back")
+
+
+def strangers(files: tuple[SourceFile, ...]) -> str:
+    """What does not belong into a service's folder; empty: nothing."""
+    for file in files:
+        if file.path not in FILES:
+            return f"{file.path} does not belong into a service's folder: there are {', '.join(FILES)}"
+        if file.mode != "100644":
+            return f"{file.path} is executable: a manifest is a plain file (git update-index --chmod=-x)"
+    return ""
+
+
+def _wish(  # long: what is read once for all services
     service: str,
+    source: Source,
     commit: str,
     path: str,
     files: tuple[SourceFile, ...],
     governed: dict[str, bytes],
-    tree: tuple[SourceFile, ...],
+    plain: dict[str, bytes],
 ) -> Wish:
-    problem = ""
     try:
         folder = folder_digest([(file.path, file.mode, file.data) for file in files])
+        problem = strangers(files)
     except UsageError as error:
         # One malformed folder must not keep the others from being read.
         problem = str(error)
         folder = digest_of(canonical([[file.path, file.mode, sha256_hex(file.data)] for file in files]))
     place = f"approvals/{digest_hex(folder)}/"
-    approvals = {file.path.removeprefix(place): file.data for file in tree if file.path.startswith(place)}
+    approvals = {name.removeprefix(place): data for name, data in plain.items() if name.startswith(place)}
     judged = {**{name: sha256_hex(data) for name, data in governed.items()}}
     judged |= {f"{place}{name}": sha256_hex(data) for name, data in approvals.items()}
-    key = digest_of(canonical({"folder": folder, "judged": judged}))
+    brought = source.introduced(commit, path)
+    key = digest_of(canonical({"folder": folder, "brought": brought, "judged": judged}))
     return Wish(service, commit, path, files, folder, key, governed, approvals, problem)

@@ -1,13 +1,17 @@
-"""The people of the demo and their keys, which exist in its memory alone.
+"""The people of the demo and their keys, which exist in its memory alone (the engineer's also in its home).
 
-Each signs as a person would with `ssh-keygen -Y sign -n interlock-approval`.
+Each signs as a person would: statements with `ssh-keygen -Y sign -n interlock-approval`, commits
+with `interlock release propose --sign`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from interlock.adapters.git.identity import private_bytes
 from interlock.base.canonical import canonical
+from interlock.base.files import write_atomic
 from interlock.trust import sshsig
 
 
@@ -25,6 +29,12 @@ class Signer:
     def author(self) -> str:
         """As a commit names them."""
         return f"{self.name} <{self.email}>"
+
+    def key_file(self, folder: Path) -> Path:
+        """The private key as the file that a person keeps, for commits."""
+        path = folder / f"{self.id}.key"
+        write_atomic(path, private_bytes(self.key), mode=0o600)
+        return path
 
     def sign(self, statement: bytes) -> bytes:
         """The armoured signature over a statement."""

@@ -201,7 +201,8 @@ class _Story:
         policy = self._home / f"policy-{release.version}.yaml"
         policy.write_text(release.policy())
         repo = ("--repo", str(self._repo))
-        author = ("--author", self._cast.engineer.author)
+        engineer = self._cast.engineer
+        author = ("--author", engineer.author, "--sign", str(engineer.key_file(self._home)))
         self._do.run("release", "propose", SERVICE, release.version, *repo, "--policy", str(policy), *author)
         with ThreadPoolExecutor(len(self._cast.approvers)) as people:
             files = list(people.map(lambda signer: self._sign(release, signer), self._cast.approvers))
