@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,10 +13,12 @@ from interlock.settings import Settings
 if TYPE_CHECKING:
     from interlock.adapters.git.source import GitSource
     from interlock.adapters.git.workspace import Workspace
+    from interlock.adapters.oidc.verifier import Verifier as TokenVerifier
     from interlock.adapters.sql.events import SqlEventStore
     from interlock.rollout.ports import Scorers
     from interlock.trust.log import LogWriter
     from interlock.trust.note import Verifier
+    from interlock.trust.principal import Issuer
 
 
 def event_store(settings: Settings) -> SqlEventStore:
@@ -29,6 +32,17 @@ def api_token(settings: Settings) -> str:
     """The bearer token of the control API, made on first use; readable by its owner alone."""
     path = settings.places.run / "control.token"
     return create_once(path, lambda: secrets.token_urlsafe(32).encode()).decode().strip()
+
+
+def token_verifier(
+    settings: Settings, issuers: Collection[Issuer], before: TokenVerifier | None
+) -> TokenVerifier | None:
+    """Verifies tokens of these issuers, with the keys that `before` holds; None when none is listed."""
+    if not issuers:
+        return None
+    from interlock.adapters.oidc.verifier import Verifier as TokenVerifier  # without issuers nobody loads it
+
+    return TokenVerifier(issuers, settings.places.trust, before)
 
 
 def scorers(settings: Settings) -> Scorers:

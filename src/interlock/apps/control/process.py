@@ -13,10 +13,14 @@ import os
 import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from starlette.applications import Starlette
+
 from interlock.apps.control.api import create
+from interlock.apps.control.door import Door
 from interlock.apps.control.gate import AdmissionGate
 from interlock.apps.control.reconciler import Ports, Reconciler
 from interlock.apps.control.sequencer import Sequencer
@@ -40,7 +44,7 @@ def run(settings: Settings, wrap: Wrap = lambda name, port: port) -> None:
     """
     lock = _only_one(settings.places.run / "control.lock")
     try:
-        app = create(rows.event_store(settings), rows.api_token(settings), SystemClock())
+        app = api(settings)
         listener = listen(settings.control.host, settings.control.port)
         host, port = listener.getsockname()[:2]
         loop = Loop(assemble(settings, wrap), settings.control.loop_s)
@@ -50,6 +54,14 @@ def run(settings: Settings, wrap: Wrap = lambda name, port: port) -> None:
             publish_endpoint(settings.home, "control", None)
     finally:
         os.close(lock)
+
+
+def api(settings: Settings) -> Starlette:
+    """The control API of this installation, with its door."""
+    store, clock, token = rows.event_store(settings), SystemClock(), rows.api_token(settings)
+    make = partial(rows.token_verifier, settings)
+    door = Door(token, store, clock, settings.places.trust / "access.yaml", make)
+    return create(store, token, clock, settings.rollout, door)
 
 
 def assemble(settings: Settings, wrap: Wrap = lambda name, port: port) -> Reconciler:
