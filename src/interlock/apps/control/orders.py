@@ -89,13 +89,13 @@ class Standing:
 def line(text: Any, most: int) -> str:
     """`text` as one printable line without card numbers, at most `most` characters; empty: nothing was said.
 
-    Redacted before it is cut, so that no part of a number is left.
+    Redacted before it is cut, so that no part of a number is left, and after, since a cut may make one.
     """
     if not isinstance(text, str):
         return ""
     flat = " ".join(text[: 8 * most].split())
     printable = "".join(each if each.isprintable() else "?" for each in flat)
-    return redact(printable)[:most].strip()
+    return redact(redact(printable)[:most])[:most].strip()
 
 
 def parse(kind: str, service: str, body: Mapping[str, Any], actor: str | None = None) -> Order:
