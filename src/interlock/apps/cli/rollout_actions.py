@@ -141,7 +141,7 @@ def abort(
 
 
 def _traffic(current: Settings, service: str) -> str:
-    """What the supervisor routes: `unsettled`, or `settled` (a service that it does not have, too); empty: no answer."""
+    """What the supervisor routes: `unsettled`, or `settled` (as is what it does not know); empty: no answer."""
     from interlock.base.errors import InterlockError
     from interlock.wiring import control
 

@@ -20,6 +20,7 @@ from typing import Any
 from starlette.applications import Starlette
 
 from interlock.apps.control.api import create
+from interlock.apps.control.courier import Couriers, Desk, couriers, post
 from interlock.apps.control.door import Door
 from interlock.apps.control.gate import AdmissionGate
 from interlock.apps.control.reconciler import Ports, Reconciler
@@ -29,7 +30,9 @@ from interlock.base.canonical import sha256_hex
 from interlock.base.clock import SystemClock
 from interlock.base.errors import RefusedError
 from interlock.base.ids import SystemIds
+from interlock.rollout import notices
 from interlock.settings import Settings, publish_endpoint
+from interlock.trust.ports import EventStore
 from interlock.wiring import control as rows
 
 Wrap = Callable[[str, Any], Any]
@@ -48,9 +51,12 @@ def run(settings: Settings, wrap: Wrap = lambda name, port: port) -> None:
         listener = listen(settings.control.host, settings.control.port)
         host, port = listener.getsockname()[:2]
         loop = Loop(assemble(settings, wrap), settings.control.loop_s)
+        telling = messengers(settings, rows.event_store(settings))
+        telling.start()
         try:
             serve(app, listener, loop, lambda: publish_endpoint(settings.home, "control", f"http://{host}:{port}"))
         finally:
+            telling.stop()
             publish_endpoint(settings.home, "control", None)
     finally:
         os.close(lock)
@@ -67,7 +73,7 @@ def api(settings: Settings) -> Starlette:
 def assemble(settings: Settings, wrap: Wrap = lambda name, port: port) -> Reconciler:
     """The reconciler of this installation."""
     store, clock = rows.event_store(settings), SystemClock()
-    holder = f"{socket.gethostname()}:{sha256_hex(str(settings.home).encode())[:12]}"
+    holder = _holder(settings)
     sequencer = Sequencer(store, rows.sequenced_log(settings), clock, holder)
     source = rows.source(settings)
     ports = Ports(
@@ -81,6 +87,29 @@ def assemble(settings: Settings, wrap: Wrap = lambda name, port: port) -> Reconc
         sequence=sequencer.run_once,
     )
     return Reconciler(ports, settings.rollout, settings.control, holder)
+
+
+def messengers(settings: Settings, store: EventStore) -> Couriers:
+    """Those who tell the endpoints of the settings, beside the reconciler and never before it.
+
+    Raises:
+        UsageError: an endpoint, or a type of event, that is none.
+    """
+    return couriers(
+        Desk(
+            store=store,
+            clock=SystemClock(),
+            ids=SystemIds(),
+            post=post(settings.notify.timeout_s),
+            secrets=lambda: notices.secrets(rows.notify_secret(settings)),
+            options=settings.notify,
+            holder=_holder(settings),
+        )
+    )
+
+
+def _holder(settings: Settings) -> str:
+    return f"{socket.gethostname()}:{sha256_hex(str(settings.home).encode())[:12]}"
 
 
 def _only_one(path: Path) -> int:
