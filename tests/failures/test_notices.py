@@ -192,6 +192,19 @@ def test_a_dead_and_a_slow_endpoint_delay_nobody_else(receiver: Receiver, tellin
     ]
 
 
+def test_an_endpoints_address_stands_in_no_log(
+    receiver: Receiver, telling: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        receiver.answers["/hook?token=hush"] = 500
+        current = telling(f"{receiver.url}/hook?token=hush")
+        happens(current, "why")
+        until(lambda: "is tried again" in caplog.text)
+        receiver.answers.clear()
+        until(lambda: len(recorded(current)) == 2)
+    assert "hush" not in caplog.text
+
+
 def test_a_redirect_is_not_followed(receiver: Receiver, telling: Any) -> None:
     receiver.answers["/moved"] = 307
     current = telling(f"{receiver.url}/moved")

@@ -229,6 +229,8 @@ def post(timeout_s: float) -> Post:
 
     A proxy of the environment is for the outside world, so an endpoint of this machine is reached without.
     """
+    # It logs every URL that is asked for, and an endpoint's may hold a secret.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
 
     def send(to: Endpoint, headers: Mapping[str, str], content: bytes) -> int:
         try:
