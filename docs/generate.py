@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from interlock import settings
 from interlock.apps.cli import main
+from interlock.rollout.states import FINAL, TABLE, TRYING, State
 from interlock.serving import metrics
 
 ROOT = Path(__file__).parent.parent
@@ -79,9 +80,39 @@ def metrics_page() -> str:
     return "\n".join(parts) + "\n"
 
 
+def states_page() -> str:
+    """The table of a rollout's states as a diagram and as rows."""
+    parts = [
+        "# States of a rollout\n",
+        _NOTE,
+        "An event that a state's row does not list raises, and changes nothing. What each state means for people is in",
+        "the [guide](../guide/rollouts.md).\n",
+        "```mermaid",
+        "stateDiagram-v2",
+        "  direction LR",
+        f"  [*] --> {State.PROPOSED.value}",
+    ]
+    for state, row in TABLE.items():
+        for target in dict.fromkeys(row.values()):
+            events = ", ".join(event for event, to in row.items() if to is target)
+            parts.append(f"  {state.value} --> {target.value}: {events}")
+    parts += [f"  {state.value} --> [*]" for state in State if state in FINAL]
+    parts += ["```\n", "| state | kind | events |\n|---|---|---|"]
+    for state, row in TABLE.items():
+        kind = "final" if state in FINAL else "guards are judged" if state in TRYING else "–"
+        listed = ", ".join(f"`{event}` → {to.value}" for event, to in row.items()) or "–"
+        parts.append(f"| {state.value} | {kind} | {listed} |")
+    return "\n".join(parts) + "\n"
+
+
 def reference() -> dict[str, str]:
     """What the generated pages should hold, by file name."""
-    return {"cli.md": cli_page(), "metrics.md": metrics_page(), "settings.md": settings_page()}
+    return {
+        "cli.md": cli_page(),
+        "metrics.md": metrics_page(),
+        "settings.md": settings_page(),
+        "states.md": states_page(),
+    }
 
 
 def dead_links() -> list[str]:

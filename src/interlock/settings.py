@@ -27,7 +27,7 @@ from interlock.base.errors import IntegrityError, UsageError
 from interlock.base.files import write_atomic
 from interlock.features.options import StoreOptions
 from interlock.governance.options import ExplainOptions
-from interlock.rollout.options import ControlOptions, RolloutOptions
+from interlock.rollout.options import ControlOptions, NotifyOptions, RolloutOptions
 from interlock.serving.options import ServingOptions
 
 Purpose = Literal["live", "demo", "replay"]
@@ -114,6 +114,7 @@ class Settings:
     store: StoreOptions = dataclasses.field(default_factory=StoreOptions)
     rollout: RolloutOptions = dataclasses.field(default_factory=RolloutOptions)
     control: ControlOptions = dataclasses.field(default_factory=ControlOptions)
+    notify: NotifyOptions = dataclasses.field(default_factory=NotifyOptions)
     explain: ExplainOptions = dataclasses.field(default_factory=ExplainOptions)
     clock: ClockOptions = dataclasses.field(default_factory=ClockOptions)
 
@@ -128,6 +129,7 @@ GROUPS: Mapping[str, type] = {
     "store": StoreOptions,
     "rollout": RolloutOptions,
     "control": ControlOptions,
+    "notify": NotifyOptions,
     "explain": ExplainOptions,
     "clock": ClockOptions,
 }

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.rollout.standing import record, rollout
 
 from interlock import settings
 from interlock.apps.control.api import create
 from interlock.apps.control.client import ControlClient
 from interlock.base.clock import ManualClock
-from interlock.base.errors import UsageError
+from interlock.base.errors import UnreachableError, UsageError
+from interlock.rollout.states import State
 from interlock.trust.event import NewEvent
 from interlock.trust.memory import MemoryEventStore
+from interlock.wiring import control
 
 EVENT = NewEvent(
     time_ns=1, type="model.registered", actor="ada", origin="test", object="model/x", outcome="success", body={"a": 1}
@@ -50,13 +53,32 @@ def test_an_unknown_rollout_or_type_is_a_usage_error_with_a_remedy(client: Contr
         client.events(types=["nothing.happened"])
 
 
-def test_an_abort_is_an_event_with_actor_and_reason(client: ControlClient) -> None:
-    event = client.abort("fraud", "complaints", "ada")
-    assert (event.type, event.actor, event.body) == (
-        "rollout.abort.requested",
-        "ada",
-        {"service": "fraud", "reason": "complaints"},
-    )
+def under_way(home: Path) -> None:
+    record(control.event_store(settings.load(home, {})), rollout("v1", State.SETTLED), rollout("v2", State.HELD))
+
+
+def test_an_order_is_an_event_with_actor_and_reason(client: ControlClient, tmp_path: Path) -> None:
+    under_way(tmp_path)
+    events = [
+        client.pause("fraud", "lunch", "ada"),
+        client.resume("fraud", "back", "ada", advance=True),
+        client.rollback("fraud", "complaints", "ada", "v1"),
+        client.abort("fraud", "complaints", "ada"),
+    ]
+    why = {"service": "fraud", "reason": "complaints"}
+    assert [(event.type, event.body) for event in events] == [
+        ("rollout.pause.requested", {"service": "fraud", "reason": "lunch"}),
+        ("rollout.resume.requested", {"service": "fraud", "reason": "back", "advance": True}),
+        ("rollout.rollback.requested", {**why, "version": "v1"}),
+        ("rollout.abort.requested", why),
+    ]
+    assert {event.actor for event in events} == {"ada"}
+
+
+def test_an_unknown_service_is_a_usage_error_also_when_its_name_is_no_path(client: ControlClient) -> None:
+    for name in ("nothing", "a/b", "../x", "%2e"):
+        with pytest.raises((UsageError, UnreachableError)):
+            client.pause(name, "why", "ada")
 
 
 def test_the_token_is_the_owners_alone(client: ControlClient, tmp_path: Path) -> None:

@@ -165,11 +165,6 @@ def test_trust_accepts_a_changed_people_file_beside_the_old_one(run: Run, repo: 
         assert len(client.events(types=["trust_root.changed"])) == 2
 
 
-def test_an_abort_that_reaches_only_the_control_api_is_recorded(run: Run) -> None:
-    done = run("rollout", "abort", "fraud", "--reason", "complaints")
-    assert (done["latched"], done["recorded"]) == (False, True)
-
-
 def test_showing_a_rollout_that_does_not_exist_says_so(run: Run) -> None:
     assert "0 rollouts" in str(run("rollout", "show"))
     assert run("rollout", "list") == {"rollouts": []}

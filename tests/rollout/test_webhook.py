@@ -46,7 +46,7 @@ class Forge:
         self.branch = Branch(self.git, Inline(), self.clock, RolloutOptions(poll_s=3600.0))
         self.branch.poll()
         hook = webhook.route(home, name, self.branch.hurry)
-        self.app = create(MemoryEventStore(), "token", self.clock, (hook,))
+        self.app = create(MemoryEventStore(), "token", self.clock, hooks=(hook,))
 
     def post(self, headers: Mapping[str, str], body: bytes = BODY) -> httpx.Response:
         async def inside() -> httpx.Response:

@@ -51,3 +51,30 @@ class ControlOptions:
     """File below the home (mode 0600) with the secret of the forge's webhook; None: webhooks are refused."""
     request_timeout_s: float = 10.0
     """Seconds a client waits for the control API."""
+
+
+@dataclass(frozen=True)
+class NotifyOptions:
+    """Who is told of what happens to releases, by signed webhooks."""
+
+    urls: tuple[str, ...] = ()
+    """Endpoints: https, or http on this machine; empty: nobody is told."""
+    events: tuple[str, ...] = ()
+    """Types of events that are told, such as rollout.held; empty: all that can be."""
+    secret: str | None = None
+    """File of signing secrets (0600; lines of whsec_ and base64); None: trust/notify.secret, made on first use."""
+    timeout_s: float = 10.0
+    """Seconds that an endpoint may take to connect, and to answer."""
+    first_retry_s: float = 2.0
+    """Seconds before the second attempt, halved at most by chance; doubled after each failure."""
+    longest_retry_s: float = 600.0
+    """Longest pause between two attempts, seconds."""
+    give_up_h: float = 24.0
+    """Age of an event, hours, after which a failed attempt was the last."""
+    poll_s: float = 1.0
+    """Seconds between two looks at the events."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would never wait, or never send."""
+        if min(self.timeout_s, self.first_retry_s, self.longest_retry_s, self.poll_s) <= 0 or self.give_up_h < 0:
+            raise ValueError("timeouts and pauses are positive")

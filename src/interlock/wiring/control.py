@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from interlock.base.errors import RefusedError, UnreachableError
 from interlock.base.files import create_once
 from interlock.settings import Settings
 
 if TYPE_CHECKING:
     from interlock.adapters.git.source import GitSource
     from interlock.adapters.git.workspace import Workspace
+    from interlock.adapters.oidc.verifier import Verifier as TokenVerifier
     from interlock.adapters.sql.events import SqlEventStore
     from interlock.rollout.ports import Scorers
     from interlock.trust.log import LogWriter
     from interlock.trust.note import Verifier
+    from interlock.trust.principal import Issuer
 
 _CONTROLLER_KEY = "controller.key"
 
@@ -31,6 +35,38 @@ def api_token(settings: Settings) -> str:
     """The bearer token of the control API, made on first use; readable by its owner alone."""
     path = settings.places.run / "control.token"
     return create_once(path, lambda: secrets.token_urlsafe(32).encode()).decode().strip()
+
+
+def notify_secret(settings: Settings) -> bytes:
+    """The file of the secrets that notices are signed with; readable by its owner alone.
+
+    Raises:
+        RefusedError: others may read it.
+        UnreachableError: it is not there.
+    """
+    from interlock.rollout.notices import write_secret
+
+    given = settings.notify.secret
+    path = settings.places.trust / "notify.secret" if given is None else settings.home / given
+    try:
+        if given is None:
+            create_once(path, lambda: write_secret(secrets.token_bytes(32)))
+        if path.stat().st_mode & 0o077:
+            raise RefusedError("others may read the secret of notices", "give it the mode 0600")
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreachableError("the secret of notices cannot be read", "see notify.secret") from error
+
+
+def token_verifier(
+    settings: Settings, issuers: Collection[Issuer], before: TokenVerifier | None
+) -> TokenVerifier | None:
+    """Verifies tokens of these issuers, with the keys that `before` holds; None when none is listed."""
+    if not issuers:
+        return None
+    from interlock.adapters.oidc.verifier import Verifier as TokenVerifier  # without issuers nobody loads it
+
+    return TokenVerifier(issuers, settings.places.trust, before)
 
 
 def scorers(settings: Settings) -> Scorers:

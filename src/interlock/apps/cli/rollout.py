@@ -1,4 +1,4 @@
-"""`interlock rollout list`, `show`, `abort`."""
+"""`interlock rollout list`, `show`; what people do to a rollout is in `rollout_actions`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interlock.apps.cli.output import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_ROLLED_BACK, Output, emit, note, rows
+from interlock.apps.cli import rollout_actions
+from interlock.apps.cli.output import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_ROLLED_BACK, Output, emit, rows
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,10 +18,12 @@ _GLYPHS = {"settled": "✔", "rolled_back": "✖", "refused": "✖", "superseded
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(no_args_is_help=True, help="Watch rollouts, and go back.", rich_markup_mode=None)
+    group = typer.Typer(
+        no_args_is_help=True, help="Watch rollouts, stop them, let them go on, and go back.", rich_markup_mode=None
+    )
     group.command("list")(listing)
     group.command()(show)
-    group.command()(abort)
+    rollout_actions.register(group)
     app.add_typer(group, name="rollout")
 
 
@@ -54,43 +57,6 @@ def show(
         told = client.rollout(rollout_id)
     emit(output, told, lambda: _story(told))
     raise SystemExit(_EXITS.get(told["outcome"], 0))
-
-
-def abort(
-    service: Annotated[str, typer.Argument(help="The service to take back to its champion.")],
-    reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
-    person: Annotated[str | None, typer.Option(help="Who; the login name if not given.")] = None,
-    output: Output = "table",
-) -> None:
-    """Take all traffic back to the champion now: the supervisor's latch first, then the record."""
-    import getpass
-
-    from interlock import settings
-    from interlock.apps.control.client import ControlClient
-    from interlock.base.clock import SystemClock
-    from interlock.base.errors import InterlockError, UnreachableError
-    from interlock.base.ids import SystemIds, uuid7
-    from interlock.wiring import control
-
-    current, now = settings.load(), SystemClock().now_ns()
-    actor = person or getpass.getuser()
-    latch = uuid7(now, SystemIds().random(10))
-    latched, recorded = True, True
-    try:
-        control.scorers(current).retreat(service, latch, reason, actor, now)
-    except UnreachableError as error:
-        latched = False
-        note(f"the supervisor was not reached: {error}")
-    try:
-        with ControlClient.open(current) as client:
-            client.abort(service, reason, actor)
-    except InterlockError as error:
-        # The latch holds; the controller finds it and records it.
-        recorded = False
-        note(f"not recorded yet: {error}")
-    if not latched and not recorded:
-        raise UnreachableError("neither the supervisor nor the control API was reached", "run `interlock doctor`")
-    emit(output, {"service": service, "latch": latch, "latched": latched, "recorded": recorded, "reason": reason})
 
 
 def _story(told: dict[str, Any]) -> RenderableType:

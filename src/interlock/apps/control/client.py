@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -26,6 +27,7 @@ _KINDS: dict[str, type[InterlockError]] = {
     "integrity": IntegrityError,
     "unreachable": UnreachableError,
     "unauthorised": RefusedError,
+    "denied": RefusedError,
 }
 
 
@@ -47,7 +49,7 @@ class ControlClient:
             return cls(httpx.Client(base_url=url, headers=headers, timeout=settings.control.request_timeout_s))
         from interlock.apps.control.api import create  # late: only when nothing runs
 
-        app = create(control.event_store(settings), token, SystemClock())
+        app = create(control.event_store(settings), token, SystemClock(), settings.rollout)
         return cls(httpx.Client(base_url="http://control", headers=headers, transport=_InProcess(app)))
 
     def __enter__(self) -> ControlClient:
@@ -82,9 +84,24 @@ class ControlClient:
         return found
 
     def abort(self, service: str, reason: str, actor: str) -> Event:
-        """Ask the reconciler to take the service back to its champion."""
-        body = {"reason": reason, "actor": actor}
-        return msgspec.convert(self._call("POST", f"/v1/rollouts/{service}/abort", json=body), Event)
+        """Ask the reconciler to take the service back to its champion; the same event when asked again."""
+        return self._order(service, "abort", {"reason": reason, "actor": actor})
+
+    def pause(self, service: str, reason: str, actor: str) -> Event:
+        """Ask the reconciler to stop where it is; guards go on."""
+        return self._order(service, "pause", {"reason": reason, "actor": actor})
+
+    def resume(self, service: str, reason: str, actor: str, advance: bool = False) -> Event:
+        """Ask the reconciler to go on; with `advance` without the evidence that this part waits for."""
+        return self._order(service, "resume", {"reason": reason, "actor": actor, "advance": advance})
+
+    def rollback(self, service: str, reason: str, actor: str, version: str | None = None) -> Event:
+        """Ask the reconciler to return to a version that had settled; None: the release before the live one."""
+        return self._order(service, "rollback", {"reason": reason, "actor": actor, "version": version})
+
+    def _order(self, service: str, kind: str, body: dict[str, Any]) -> Event:
+        path = f"/v1/rollouts/{quote(service, safe='')}/{kind}"
+        return msgspec.convert(self._call("POST", path, json=body), Event)
 
     def _pages(self, after: int, types: Collection[str] | None) -> Iterator[Event]:
         while True:

@@ -11,13 +11,19 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from starlette.applications import Starlette
+from starlette.routing import Route
+
 from interlock.apps.control import webhook
 from interlock.apps.control.api import create
+from interlock.apps.control.courier import Couriers, Desk, couriers, post
+from interlock.apps.control.door import Door
 from interlock.apps.control.gate import AdmissionGate
 from interlock.apps.control.reconciler import Ports, Reconciler
 from interlock.apps.control.sequencer import Sequencer
@@ -26,7 +32,9 @@ from interlock.base.canonical import sha256_hex
 from interlock.base.clock import SystemClock
 from interlock.base.errors import RefusedError
 from interlock.base.ids import SystemIds
+from interlock.rollout import notices
 from interlock.settings import Settings, publish_endpoint
+from interlock.trust.ports import EventStore
 from interlock.wiring import control as rows
 
 Wrap = Callable[[str, Any], Any]
@@ -42,23 +50,33 @@ def run(settings: Settings, wrap: Wrap = lambda name, port: port) -> None:
     lock = _only_one(settings.places.run / "control.lock")
     try:
         reconciler = assemble(settings, wrap)
-        hook = webhook.route(settings.home, settings.control.webhook_secret, reconciler.hurry)
-        app = create(rows.event_store(settings), rows.api_token(settings), SystemClock(), (hook,))
+        app = api(settings, (webhook.route(settings.home, settings.control.webhook_secret, reconciler.hurry),))
         listener = listen(settings.control.host, settings.control.port)
         host, port = listener.getsockname()[:2]
         loop = Loop(reconciler, settings.control.loop_s)
+        telling = messengers(settings, rows.event_store(settings))
+        telling.start()
         try:
             serve(app, listener, loop, lambda: publish_endpoint(settings.home, "control", f"http://{host}:{port}"))
         finally:
+            telling.stop()
             publish_endpoint(settings.home, "control", None)
     finally:
         os.close(lock)
 
 
+def api(settings: Settings, hooks: Sequence[Route] = ()) -> Starlette:
+    """The control API of this installation, with its door; `hooks` check their callers themselves."""
+    store, clock, token = rows.event_store(settings), SystemClock(), rows.api_token(settings)
+    make = partial(rows.token_verifier, settings)
+    door = Door(token, store, clock, settings.places.trust / "access.yaml", make)
+    return create(store, token, clock, settings.rollout, door, hooks)
+
+
 def assemble(settings: Settings, wrap: Wrap = lambda name, port: port) -> Reconciler:
     """The reconciler of this installation."""
     store, clock = rows.event_store(settings), SystemClock()
-    holder = f"{socket.gethostname()}:{sha256_hex(str(settings.home).encode())[:12]}"
+    holder = _holder(settings)
     sequencer = Sequencer(store, rows.sequenced_log(settings), clock, holder)
     source = rows.source(settings)
     ports = Ports(
@@ -72,6 +90,29 @@ def assemble(settings: Settings, wrap: Wrap = lambda name, port: port) -> Reconc
         sequence=sequencer.run_once,
     )
     return Reconciler(ports, settings.rollout, settings.control, holder)
+
+
+def messengers(settings: Settings, store: EventStore) -> Couriers:
+    """Those who tell the endpoints of the settings, beside the reconciler and never before it.
+
+    Raises:
+        UsageError: an endpoint, or a type of event, that is none.
+    """
+    return couriers(
+        Desk(
+            store=store,
+            clock=SystemClock(),
+            ids=SystemIds(),
+            post=post(settings.notify.timeout_s),
+            secrets=lambda: notices.secrets(rows.notify_secret(settings)),
+            options=settings.notify,
+            holder=_holder(settings),
+        )
+    )
+
+
+def _holder(settings: Settings) -> str:
+    return f"{socket.gethostname()}:{sha256_hex(str(settings.home).encode())[:12]}"
 
 
 def _only_one(path: Path) -> int:

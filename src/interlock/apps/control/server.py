@@ -9,6 +9,7 @@ it again, and it resumes from its journal.
 from __future__ import annotations
 
 import logging
+import signal
 import socket
 import threading
 from collections.abc import Callable
@@ -73,6 +74,10 @@ def serve(app: Starlette, listener: socket.socket, loop: Loop, ready: Callable[[
     """
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=5))
     loop.on_failure = lambda: setattr(server, "should_exit", True)
+    if threading.current_thread() is threading.main_thread():
+        # uvicorn raises a signal again when it has shut down, and SIGTERM would then end the process
+        # before the lease is given back.
+        signal.signal(signal.SIGTERM, lambda *_: setattr(server, "should_exit", True))
     loop.start()
     ready()
     try:
