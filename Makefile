@@ -1,6 +1,6 @@
 # Everything a person or CI runs. On a fresh machine: Python >= 3.11, git and make; nothing else is assumed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-process lint format bench bench-handbook bench-serving soak docs test-services test-clients fuzz lock clean
+.PHONY: help setup demo test test-unit test-wide lint format bench bench-handbook bench-serving soak docs test-services test-clients fuzz lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -11,6 +11,8 @@ READY := .venv/.ready
 TIMES ?= 20
 DATA ?= ../shared/data
 SWAPS ?= 1000
+# The folders of tests that mirror a room of src.
+ROOMS := $(filter-out tests/__pycache__,$(wildcard $(patsubst src/interlock/%/,tests/%,$(wildcard src/interlock/*/))))
 
 # The lock alone decides what is installed: no index, link or interpreter of the caller's own configuration.
 export UV_NO_CONFIG := 1
@@ -37,13 +39,13 @@ $(UV):
 demo: $(READY) ## The whole story on this machine: train, approve, release, roll back, prove (<= 3 min)
 	$(BIN)/interlock demo
 
-test: test-unit test-process ## All tests: the pure set first, then those that start processes
+test: test-unit test-wide ## All tests: each room by itself first, then everything else
 
-test-unit: $(READY) ## The pure tests only
-	$(BIN)/pytest -q -n 2 -m "not process"
+test-unit: $(READY) ## The pure tests of the rooms
+	$(BIN)/pytest -q -n 2 -m unit $(ROOMS)
 
-test-process: $(READY) ## The tests that start processes and services
-	$(BIN)/pytest -q -n 2 --dist loadfile -m process
+test-wide: $(READY) ## Properties, protocols, the house, and the tests that start processes and services
+	$(BIN)/pytest -q -n 2 --dist loadfile -m "not unit"
 
 test-clients: $(READY) ## KServe's own clients against a scorer (installs them into tests/clients/.venv)
 	$(UV) sync --frozen --quiet --project tests/clients --python "$$(command -v $(PYTHON))"

@@ -1,4 +1,7 @@
-"""What every test shares: reproducible Hypothesis runs, and the marker of folders that start processes."""
+"""What every test shares: reproducible Hypothesis runs, and the markers of its set.
+
+`process`: it starts processes or services. `unit`: it is pure and lies in the folder of a room.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ PROCESS_FOLDERS = frozenset({"contracts", "failures", "journeys", "services"})
 """Whole folders whose tests start processes; elsewhere the marker stands on the test."""
 
 _ROOT = Path(__file__).parent
+_ROOMS = _ROOT.parent / "src" / "interlock"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,6 +28,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folders = item.path.relative_to(_ROOT).parts[:-1] if item.path.is_relative_to(_ROOT) else ()
         if PROCESS_FOLDERS.intersection(folders):
             item.add_marker(pytest.mark.process)
+        elif folders and (_ROOMS / folders[0]).is_dir() and item.get_closest_marker("process") is None:
+            item.add_marker(pytest.mark.unit)
 
 
 # No test reads or writes the developer's own installation.
