@@ -129,6 +129,13 @@ def test_the_latency_of_a_tiny_model_is_harmless_without_a_threshold_and_that_of
     assert one("latency", big, terms=Terms(slos=(Slo("p95", 20.0),))).cleared
 
 
+def test_a_relative_limit_of_latency_says_nothing_of_what_is_harmless() -> None:
+    """Three calls in a hundred are over the floor: too many for 1 %, few enough for a p95 that nobody gave."""
+    some = Arms(arm(90_000, REST, 180), arm(9_700, TENTH, 250).plus(arm(300, TENTH, 3_000)))
+    assert not one("latency", some, terms=Terms(slos=(Slo("p95", 1.2, relative=True),))).cleared
+    assert one("latency", some, terms=Terms(slos=(Slo("p95", 1.2),))).cleared
+
+
 def test_the_floor_of_the_latency_threshold_is_an_edge_of_a_millisecond() -> None:
     assert 1_000_000 <= guards.TAU_FLOOR_NS <= 1_050_000
 
