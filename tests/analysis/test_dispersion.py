@@ -46,6 +46,25 @@ def test_no_event_gives_no_estimate():
     assert dispersion.over_groups(np.zeros(100, dtype=np.int64), np.ones(100, dtype=np.int64)) is None
 
 
+def test_effective_cards_are_as_many_as_have_events_however_many_events_they_have():
+    """40 cards alike with 50 events each are 40 cards; 4,000 with one each are as many as can be."""
+    rng = np.random.default_rng(6)
+    calls = np.full(100, 1_000)
+    few = np.bincount(rng.integers(0, 100, 40), minlength=100) * 50
+    many = np.bincount(rng.integers(0, 100, 4_000), minlength=100)
+    found = dispersion.effective_cards(few, calls)
+    assert found is not None
+    assert 25 < found < 65
+    assert dispersion.effective_cards(many, calls) == np.inf
+    assert dispersion.effective_cards(few * 0, calls) == np.inf
+
+
+def test_effective_cards_cannot_be_told_from_four_groups():
+    few = np.ones(4, dtype=np.int64)
+    assert dispersion.effective_cards(few, few) is None
+    assert dispersion.effective_cards(np.ones(5, dtype=np.int64), np.ones(5, dtype=np.int64)) == np.inf
+
+
 def test_phi_is_the_largest_estimate_and_never_below_its_floor():
     assert dispersion.phi([None, None]) == 1.5
     assert dispersion.phi([0.4, None]) == 1.5

@@ -2,7 +2,9 @@
 
 Contract. The *harm test* asks whether the candidate's rate exceeds θ₀ times the champion's, at α.
 The *reverse test* must reject that it is M times or more before a release may go on by evidence:
-the same e-process with the arms exchanged and θ₀ = 1/M, the same dispersion, at its own α.
+the same e-process with the arms exchanged and θ₀ = 1/M, the same dispersion, at its own α. Its
+alternatives end at 1.25: what is to be shown is that the arms are alike, and weight on arms that
+differ tenfold would only delay it.
 
 Evidence has two parts. Transactions split between the arms give event shares (`sequential`); pairs
 of a shadow and the answer beside it give flips (`paired`). A rollout meets its shadow first, so half
@@ -29,9 +31,10 @@ from dataclasses import dataclass
 
 from interlock.analysis.paired import Flips, FlipTest
 from interlock.analysis.rate import RareTest
-from interlock.analysis.sequential import MIN_EVENTS, EventShareTest, Evidence, Look
+from interlock.analysis.sequential import MIN_EVENTS, THETA_MAX, EventShareTest, Evidence, Look
 from interlock.base.verdict import Verdict
 
+ALIKE = 1.25
 NO_FLIPS = Flips()
 
 
@@ -115,7 +118,7 @@ def find(question: Question, seen: Seen, phi: float, enough: bool) -> Finding:
     against = seen.swapped() if question.downwards else seen
     judgeable = enough and seen.events >= MIN_EVENTS
     log_e = _log_e(against, question.theta0, phi)
-    clear = _log_e(against.swapped(), 1 / question.harm, phi) if judgeable else 0.0
+    clear = _log_e(against.swapped(), 1 / question.harm, phi, ALIKE) if judgeable else 0.0
     if question.limit is not None:
         rare = RareTest(question.limit).log_e(*seen.rare, phi) if enough else 0.0
         clear = _log_mean(clear, rare)
@@ -126,9 +129,9 @@ def find(question: Question, seen: Seen, phi: float, enough: bool) -> Finding:
     return Finding(verdict, log_e, bound, clear, bound_clear, cleared)
 
 
-def _log_e(seen: Seen, theta0: float, phi: float) -> float:
+def _log_e(seen: Seen, theta0: float, phi: float, theta_max: float = THETA_MAX) -> float:
     """log E that the first arm's rate exceeds theta0 times the second's."""
-    test = EventShareTest(theta0, 0.5)  # its own α is not looked at here
+    test = EventShareTest(theta0, 0.5, theta_max)  # its own α is not looked at here
     evidence = Evidence()
     for part in seen.parts:
         evidence = test.add(evidence, part)

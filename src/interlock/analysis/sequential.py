@@ -72,22 +72,24 @@ class EventShareTest:
     Attributes:
         theta0: the ratio of rates that is still accepted (the margin); above 0, below 20.
         alpha: the error budget: the chance of ever rejecting a candidate at the margin.
+        theta_max: the largest alternative; 20, or less where large ratios are not what is looked for.
     """
 
     theta0: float
     alpha: float
+    theta_max: float = THETA_MAX
 
     def __post_init__(self) -> None:
         """Refuse a margin or a budget that makes no test."""
-        if not 0 < self.theta0 < THETA_MAX:
-            raise ValueError(f"theta0 must lie between 0 and {THETA_MAX}")
+        if not 0 < self.theta0 < self.theta_max:
+            raise ValueError(f"theta0 must lie between 0 and {self.theta_max}")
         if not 0 < self.alpha < 1:
             raise ValueError("alpha must lie between 0 and 1")
 
     @cached_property
     def thetas(self) -> NDArray[np.float64]:
-        """The 40 alternatives, float64[40], log-spaced in (θ₀, 20]."""
-        return np.geomspace(self.theta0, THETA_MAX, THETAS + 1)[1:]
+        """The 40 alternatives, float64[40], log-spaced in (θ₀, theta_max]."""
+        return np.geomspace(self.theta0, self.theta_max, THETAS + 1)[1:]
 
     @property
     def threshold(self) -> float:
