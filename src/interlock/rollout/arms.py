@@ -126,38 +126,46 @@ def slow(arms: Sequence[Arms], limit_ns: float) -> tuple[int, int]:
 
 
 def phi(arms: Sequence[Arms], count: int, series: Series | None) -> float:
-    """The dispersion of a count: the champion's, over time and over card groups."""
+    """The dispersion of a count: the champion's, over time and over card groups.
+
+    While the champion keeps fewer than 20 groups, the candidate's stand in for them: what its own cards
+    do may raise φ too far, never lower it.
+    """
     over_time = None
     if series is not None:
         over_time = dispersion.over_time(series.half_events, series.events, series.half_calls, series.calls)
-    if not arms:
-        return dispersion.phi((over_time,))
-    groups = dispersion.over_groups(*_by_group([each.champion for each in arms], count))
-    return dispersion.phi((over_time, groups))
+    champion, candidate = _groups(arms, count)
+    reference = champion if _used(champion) >= dispersion.MIN_BATCHES else candidate
+    return dispersion.phi((over_time, dispersion.over_groups(*reference)))
 
 
 def enough(arms: Sequence[Arms], count: int, downwards: bool) -> bool:
     """Whether cards enough are behind a count to judge it.
 
-    φ must be known over 20 card groups of the champion, and the events must come from 10 effective
-    cards: of the arm whose rate would be too high, where that has 5 groups, else of the champion.
+    φ must be known over 20 card groups of an arm, and the events must come from 10 effective cards: of
+    the arm whose rate would be too high, where that has 5 groups, else of the other.
     """
-    if not arms:
+    champion, candidate = _groups(arms, count)
+    if max(_used(champion), _used(candidate)) < dispersion.MIN_BATCHES:
         return False
-    champion = _by_group([each.champion for each in arms], count)
-    if int((champion[1] > 0).sum()) < dispersion.MIN_BATCHES:
-        return False
-    found = None
+    suspects = (champion, candidate) if downwards else (candidate, champion)
+    found = [dispersion.effective_cards(*each) for each in suspects]
+    known = [each for each in found if each is not None]
+    return bool(known) and known[0] >= MIN_CARDS
+
+
+def _groups(arms: Sequence[Arms], count: int) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
+    """(events, calls) by card group, of champion and candidate."""
     candidates = [each.candidate for each in arms if each.candidate is not None]
-    if candidates and not downwards:
-        found = dispersion.effective_cards(*_by_group(candidates, count))
-    if found is None:
-        found = dispersion.effective_cards(*champion)
-    return found is not None and found >= MIN_CARDS
+    return _by_group([each.champion for each in arms], count), _by_group(candidates, count)
+
+
+def _used(groups: tuple[Ints, Ints]) -> int:
+    return int((groups[1] > 0).sum())
 
 
 def _by_group(arms: Sequence[ArmCounts], count: int) -> tuple[Ints, Ints]:
-    values: Ints = np.sum([each.values for each in arms], axis=0)
+    values: Ints = np.sum([ArmCounts().values, *(each.values for each in arms)], axis=0)
     return values[:, :, count].sum(axis=0), values[:, :, REQUESTS].sum(axis=0)
 
 

@@ -13,8 +13,8 @@ nulls, flips, each with its reverse test), `analysis.shape` (scores) and here (p
   a part (α = 0): they are judged at `WATCH_ALPHA`, shown, and *warn*. A policy that gives one of them a
   `budget` makes it roll back, and must take that from the others. Nothing is lost meanwhile: what the
   candidate's own fault degrades is an error or a miss, and flips fail under the names of the flags.
-* Below 10 effective cards (of the arm under suspicion; of the champion where that arm has fewer than
-  5 groups), or without 20 groups of the champion to take φ from, nothing is judged: inconclusive.
+* Below 10 effective cards (of the arm whose rate would be too high; of the other where that one has
+  fewer than 5 groups), or without 20 card groups to take φ from, nothing is judged: inconclusive.
 * Harm is excluded by ratio, or absolutely where events are rare: a limit of the policy for that
   metric, else `RARE`. Too *few* flags are never excluded absolutely: a low rate is the harm itself.
 """
