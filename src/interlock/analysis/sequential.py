@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,10 +86,10 @@ class EventShareTest:
         if not 0 < self.alpha < 1:
             raise ValueError("alpha must lie between 0 and 1")
 
-    @cached_property
+    @property
     def thetas(self) -> NDArray[np.float64]:
         """The 40 alternatives, float64[40], log-spaced in (θ₀, theta_max]."""
-        return np.geomspace(self.theta0, self.theta_max, THETAS + 1)[1:]
+        return _thetas(self.theta0, self.theta_max)
 
     @property
     def threshold(self) -> float:
@@ -163,6 +163,13 @@ def log_mean_exp(values: NDArray[np.float64]) -> float:
     """log of the mean of exp(values), float64[n]: a mixture with equal weights."""
     top = float(values.max())
     return top + math.log(float(np.exp(values - top).mean()))
+
+
+@lru_cache(maxsize=64)
+def _thetas(theta0: float, theta_max: float) -> NDArray[np.float64]:
+    found = np.geomspace(theta0, theta_max, THETAS + 1)[1:]
+    found.flags.writeable = False
+    return found
 
 
 @cache

@@ -15,8 +15,10 @@ from interlock.analysis.paired import Flips
 from interlock.analysis.sequential import Look
 from interlock.decision.counts import (
     BATCH_BINS,
+    COUNTS,
     ERRORS,
     FLAGGED,
+    GROUPS,
     REQUESTS,
     SCORE_EDGES,
     SLOW,
@@ -125,48 +127,55 @@ def slow(arms: Sequence[Arms], limit_ns: float) -> tuple[int, int]:
     return int(total[np.searchsorted(TIME_EDGES, limit_ns, side="right") :].sum()), int(total.sum())
 
 
-def phi(arms: Sequence[Arms], count: int, series: Series | None) -> float:
-    """The dispersion of a count: the champion's, over time and over card groups.
+@dataclass(frozen=True)
+class Groups:
+    """int64 [100 card groups, counts] of both arms, over batch bins and generations."""
 
-    While the champion keeps fewer than 20 groups, the candidate's stand in for them: what its own cards
-    do may raise φ too far, never lower it.
-    """
-    over_time = None
-    if series is not None:
-        over_time = dispersion.over_time(series.half_events, series.events, series.half_calls, series.calls)
-    champion, candidate = _groups(arms, count)
-    reference = champion if _used(champion) >= dispersion.MIN_BATCHES else candidate
-    return dispersion.phi((over_time, dispersion.over_groups(*reference)))
+    champion: Ints
+    candidate: Ints
 
+    @classmethod
+    def of(cls, arms: Sequence[Arms]) -> Groups:
+        """The sums of a rollout's generations."""
+        candidates = [each.candidate for each in arms if each.candidate is not None]
+        return cls(_by_group([each.champion for each in arms]), _by_group(candidates))
 
-def enough(arms: Sequence[Arms], count: int, downwards: bool) -> bool:
-    """Whether cards enough are behind a count to judge it.
+    def phi(self, count: int, series: Series | None) -> float:
+        """The dispersion of a count: the champion's, over time and over card groups.
 
-    φ must be known over 20 card groups of an arm, and the events must come from 10 effective cards: of
-    the arm whose rate would be too high, where that has 5 groups, else of the other.
-    """
-    champion, candidate = _groups(arms, count)
-    if max(_used(champion), _used(candidate)) < dispersion.MIN_BATCHES:
+        While the champion keeps fewer than 20 groups, the candidate's stand in for them: what its own
+        cards do may raise φ too far, never lower it.
+        """
+        over_time = None
+        if series is not None:
+            over_time = dispersion.over_time(series.half_events, series.events, series.half_calls, series.calls)
+        known = self.champion if _used(self.champion) >= dispersion.MIN_BATCHES else self.candidate
+        return dispersion.phi((over_time, dispersion.over_groups(known[:, count], known[:, REQUESTS])))
+
+    def enough(self, count: int, downwards: bool) -> bool:
+        """Whether cards enough are behind a count to judge it.
+
+        φ must be known over 20 card groups of an arm, and the events must come from 10 effective cards:
+        of the arm whose rate would be too high, where that has 5 groups, else of the other.
+        """
+        if max(_used(self.champion), _used(self.candidate)) < dispersion.MIN_BATCHES:
+            return False
+        for suspect in (self.champion, self.candidate) if downwards else (self.candidate, self.champion):
+            cards = dispersion.effective_cards(suspect[:, count], suspect[:, REQUESTS])
+            if cards is not None:
+                return cards >= MIN_CARDS
         return False
-    suspects = (champion, candidate) if downwards else (candidate, champion)
-    found = [dispersion.effective_cards(*each) for each in suspects]
-    known = [each for each in found if each is not None]
-    return bool(known) and known[0] >= MIN_CARDS
 
 
-def _groups(arms: Sequence[Arms], count: int) -> tuple[tuple[Ints, Ints], tuple[Ints, Ints]]:
-    """(events, calls) by card group, of champion and candidate."""
-    candidates = [each.candidate for each in arms if each.candidate is not None]
-    return _by_group([each.champion for each in arms], count), _by_group(candidates, count)
+def _used(groups: Ints) -> int:
+    return int((groups[:, REQUESTS] > 0).sum())
 
 
-def _used(groups: tuple[Ints, Ints]) -> int:
-    return int((groups[1] > 0).sum())
-
-
-def _by_group(arms: Sequence[ArmCounts], count: int) -> tuple[Ints, Ints]:
-    values: Ints = np.sum([ArmCounts().values, *(each.values for each in arms)], axis=0)
-    return values[:, :, count].sum(axis=0), values[:, :, REQUESTS].sum(axis=0)
+def _by_group(arms: Sequence[ArmCounts]) -> Ints:
+    found = np.zeros((GROUPS, len(COUNTS)), np.int64)
+    for each in arms:
+        found += each.values.sum(axis=0)
+    return found
 
 
 def candidate_requests(arms: Arms) -> int:

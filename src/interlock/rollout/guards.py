@@ -36,7 +36,7 @@ from interlock.base.clock import NS_PER_MS
 from interlock.base.verdict import Verdict, worst
 from interlock.decision.counts import DEGRADED, ERRORS, FLAGGED, MISSES, NULLS, REQUESTS, SCORE_EDGES, SLOW, TIME_EDGES
 from interlock.rollout import arms as counted
-from interlock.rollout.arms import SHADOW, SPLIT
+from interlock.rollout.arms import SHADOW, SPLIT, Groups
 from interlock.rollout.arms import Arms as Arms
 from interlock.rollout.arms import Series as Series
 from interlock.rollout.plan import GuardSetting, Slo
@@ -124,6 +124,7 @@ class Terms:
 @dataclass(frozen=True)
 class _Case:
     arms: Sequence[Arms]
+    groups: Groups
     setting: GuardSetting
     terms: Terms
     phi: float
@@ -162,15 +163,13 @@ def _share(guard: Guard, case: _Case) -> GuardLook:
     limit = _limit(guard, case.terms.slos)
     rare = counted.slow(case.arms, _slow_ns(case)) if guard.count == SLOW else counted.rare(case.arms, guard.count)
     seen = Seen([part for each in case.arms for part in counted.parts(each, guard.count)], flips, rare)
-    found = harm.find(
-        _question(guard, case, limit), seen, case.phi, counted.enough(case.arms, guard.count, guard.downwards)
-    )
+    found = harm.find(_question(guard, case, limit), seen, case.phi, case.groups.enough(guard.count, guard.downwards))
     return _look(guard, case, found, (seen.candidate, seen.champion))
 
 
 def _agreement(guard: Guard, case: _Case) -> GuardLook:
     """Flips in both directions, each with half of α; harm is excluded when it is in both."""
-    seen, enough = Seen(flips=counted.flips(case.arms)), counted.enough(case.arms, guard.count, guard.downwards)
+    seen, enough = Seen(flips=counted.flips(case.arms)), case.groups.enough(guard.count, guard.downwards)
     found = [harm.find(_question(guard, case, None, down, 2), seen, case.phi, enough) for down in (False, True)]
     worse = max(found, key=lambda one: one.log_e)
     less = min(found, key=lambda one: one.log_e_clear)
@@ -264,11 +263,12 @@ def judge(
     now_ns, generation = at
     current = arms.get(generation)
     every = tuple(arms.values())
+    groups = Groups.of(every)
     looks = []
     for guard in GUARDS:
         if guard.name in settings:
-            phi = counted.phi(every, guard.count, series.get(guard.name))
-            case = _Case(every, settings[guard.name], terms, phi)
+            phi = groups.phi(guard.count, series.get(guard.name))
+            case = _Case(every, groups, settings[guard.name], terms, phi)
             looks.append(_in_phase(guard, guard.judge(guard, case), current))
     judged = [Verdict[look.verdict.upper()] for look in looks if not look.warns]
     return Look(
