@@ -87,7 +87,7 @@ def test_a_reset_is_reported_once_and_earlier_counts_stay() -> None:
     again = counts(40, range(GROUPS))
     assert "reset" in evidence.feed([worker("b", champion=again, candidate=again)], 1, 1)
     assert evidence.feed([worker("b", champion=again, candidate=again)], 1, 2) == ""
-    assert evidence.arms(4)[4].champion.total(REQUESTS) == 140
+    assert evidence.arms()[4].champion.total(REQUESTS) == 140
     assert evidence.candidate_requests(4) == 140
 
 
@@ -99,7 +99,7 @@ def test_silent_workers_are_missing_not_quiet() -> None:
 def test_another_services_counts_are_not_ours() -> None:
     evidence = Evidence("credit")
     evidence.feed([worker("a", champion=counts(10, range(GROUPS)), candidate=counts(10, range(GROUPS)))], 1, 0)
-    assert evidence.arms(0) == {}
+    assert evidence.arms() == {}
 
 
 def test_tau_is_the_upper_edge_of_the_bin_of_the_95th_percentile() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from interlock.base.errors import IntegrityError
-from interlock.rollout.guards import Look
+from interlock.rollout.sight import Sight
 from interlock.rollout.states import FINAL, State
 from interlock.rollout.values import Observation, Outcome, Rollout
 from interlock.trust.event import Event, NewEvent
@@ -78,18 +78,16 @@ def summary(rollout: Rollout) -> dict[str, Any]:
     }
 
 
-def look(actor: str, rollout: Rollout, seen: Look, powers: dict[str, dict[str, float]], now_ns: int) -> NewEvent:
-    """The evidence of one look."""
-    body = {
-        "rollout": rollout.id,
-        "state": rollout.state.value,
-        "generation": seen.generation,
-        "verdict": seen.verdict.word,
-        "requests": {"candidate": seen.candidate_requests, "champion": seen.champion_requests},
-        "guards": [vars(each) for each in seen.guards],
-        "powers": powers,
-    }
-    return _event(LOOKS, actor, rollout, seen.verdict.word, plain(body), now_ns)
+def looks(
+    actor: str, rollout: Rollout, seen: Sight, kept: list[dict[str, Any]], powers: dict[str, dict[str, float]]
+) -> list[NewEvent]:
+    """The events of one look: pieces of evidence that do not fit, then the verdict with the last piece."""
+    now_ns = seen.given.at_ns
+    bodies = [{"rollout": rollout.id, "kept": piece} for piece in kept[:-1]]
+    bodies.append(
+        {"rollout": rollout.id, "state": rollout.state.value, **seen.plain(), "powers": powers, "kept": kept[-1]}
+    )
+    return [_event(LOOKS, actor, rollout, seen.word, plain(body), now_ns) for body in bodies]
 
 
 def parse(event: Event) -> Entry:

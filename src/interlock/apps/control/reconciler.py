@@ -32,11 +32,12 @@ from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import InterlockError, RefusedError, UnreachableError, UsageError
 from interlock.base.ids import Ids, uuid7
 from interlock.decision.admin import Observed, ServiceState
-from interlock.rollout import guards, journal
+from interlock.rollout import journal
 from interlock.rollout.manifest import Manifests, parse
 from interlock.rollout.options import ControlOptions, RolloutOptions
 from interlock.rollout.plan import Plan, returning
 from interlock.rollout.ports import Scorers, Source
+from interlock.rollout.sight import Sight
 from interlock.rollout.states import FINAL, State
 from interlock.rollout.step import step
 from interlock.rollout.values import (
@@ -45,7 +46,6 @@ from interlock.rollout.values import (
     Begun,
     Effect,
     Latched,
-    Looked,
     Observation,
     Outcome,
     Paused,
@@ -125,7 +125,7 @@ class Reconciler:
     def _forget(self) -> None:
         self._memory: Memory | None = None
         self._journal.doubtful = False
-        self._looks = Looks(self._options, self._ports.clock, ACTOR)
+        self._looks = Looks(self._options, self._ports.clock, ACTOR, self._ports.store)
         self._fleet = Fleet(self._ports.scorers, self._ports.store, self._ports.clock, ACTOR)
         self._said: dict[str, str] = {}
         ports, options = self._ports, self._options
@@ -372,17 +372,17 @@ class Reconciler:
         rollout = self._known.rollouts.get(rollout_id)
         if rollout is None or rollout.plan is None or rollout.state in FINAL:
             return
-        seen, look = self._looks.read(rollout, observed)
-        if seen is None:
+        sight = self._looks.read(rollout, observed)
+        if sight is None:
             return
-        if look is not None:
-            self._attempt("keep a look", lambda: self._keep(rollout, look, seen))
-        self._feed(rollout_id, seen, quiet=True)
+        self._attempt("keep a look", lambda: self._keep(rollout, sight))
+        self._feed(rollout_id, sight.seen, quiet=True, at_ns=sight.given.at_ns)
 
-    def _keep(self, rollout: Rollout, look: guards.Look, seen: Looked) -> None:
-        event = self._looks.record(rollout, look, seen)
-        if event is not None:
-            self._ports.store.append(event)
+    def _keep(self, rollout: Rollout, sight: Sight) -> None:
+        keeping = self._looks.record(rollout, sight)
+        if keeping is not None:
+            self._ports.store.append_many(keeping.events)
+            self._looks.kept(rollout, keeping)
 
     def _read_requests(self) -> None:
         for event in self._ports.store.after(self._known.requests_after, REQUESTS):
@@ -401,10 +401,13 @@ class Reconciler:
         if active is not None and active.state not in FINAL and settled and version in (None, settled[-1].version):
             self._returns.answer(event, self._known, settled[-1], f"aborted {active.commit}")
 
-    def _feed(self, rollout_id: str, seen: Observation, quiet: bool = False) -> Rollout:
-        """Step, and write the journal before anything is done. `quiet`: an unchanged rollout is no entry."""
+    def _feed(self, rollout_id: str, seen: Observation, quiet: bool = False, at_ns: int | None = None) -> Rollout:
+        """Step, and write the journal before anything is done. `quiet`: an unchanged rollout is no entry.
+
+        `at_ns`: of the observation, where the step must follow from a look that was kept; None: now.
+        """
         rollout = self._known.rollouts[rollout_id]
-        now = self._ports.clock.now_ns()
+        now = self._ports.clock.now_ns() if at_ns is None else at_ns
         changed, _ = step(rollout, seen, now)
         if changed == rollout and (quiet or not isinstance(seen, Outcome)):
             return rollout

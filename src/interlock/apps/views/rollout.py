@@ -19,6 +19,7 @@ from interlock.rollout.values import Outcome, Rollout
 from interlock.trust.event import Event
 from interlock.trust.ports import EventStore
 
+_UNTOLD = ("rollout", "kept", "given")
 TYPES = (*journal.ENTRIES, "release.refused")
 
 
@@ -52,8 +53,8 @@ def story(events: Sequence[Event], rollout_id: str) -> dict[str, Any]:
     effects: list[dict[str, Any]] = []
     looks: list[dict[str, Any]] = []
     for event in events:
-        if event.body.get("rollout") == rollout.id and event.type == journal.LOOKS:
-            looks.append({"at": rfc3339(event.time_ns), **{k: v for k, v in event.body.items() if k != "rollout"}})
+        if event.body.get("rollout") == rollout.id and "guards" in event.body:
+            looks.append({"at": rfc3339(event.time_ns), **{k: v for k, v in event.body.items() if k not in _UNTOLD}})
         if event.type in journal.ENTRIES:
             _tell(event, rollout.id, states, effects)
     return {**_line(rollout), **_details(rollout), "states": states, "effects": effects, "looks": looks}

@@ -1,0 +1,221 @@
+"""A rollout from its events alone: what is told of it is recomputed, and what was changed is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.world import Behaviour, World
+
+from interlock.apps.views import rollout as view
+from interlock.decision.counts import FLAGGED, GROUPS, REQUESTS, ArmCounts, ShadowCounts, WorkerCounts, key
+from interlock.rollout import kept
+from interlock.rollout.evidence import Evidence
+from interlock.rollout.plan import Plan, Slo
+from interlock.rollout.replay import Chain, replay
+from interlock.rollout.values import Rollout
+from interlock.trust.event import Event
+
+SLOW = Slo("p95", 50.0, for_s=3)
+
+
+def lived(behaviour: Behaviour | None = None, **policy: Any) -> tuple[list[Event], str]:
+    """The events of a world in which a second release came; and that rollout's id."""
+    world = World(3, tps=1000)
+    world.release("1.0.0")
+    world.finish()
+    world.release("1.1.0", behaviour, **policy)
+    world.finish()
+    return view.read(world.store, looks=True), world.rollouts()[-1].id
+
+
+BAD = lived(Behaviour(flag_rate=0.3))
+GOOD = lived(more="  slo: [{metric: p95, above: 50, for: 2s}]\n", advance="evidence", deadline=20)
+
+
+@pytest.mark.parametrize("life", [BAD, GOOD], ids=["rolled back", "by evidence, with a limit"])
+def test_a_rollout_replays_to_what_was_recorded(life: tuple[list[Event], str]) -> None:
+    told = replay(*life)
+    assert told["differences"] == []
+    assert told["agrees"]
+    assert told["looks"] >= 5
+    assert told["entries"] >= 5
+
+
+def changed(event: Event, change: Callable[[dict[str, Any]], None]) -> Event:
+    body = msgspec.json.decode(msgspec.json.encode(event.body))
+    change(body)
+    return msgspec.structs.replace(event, body=body)
+
+
+def one_flag_less(body: dict[str, Any]) -> None:
+    addition = kept.unpack(body["kept"]["counts"])
+    place = next(n for n, cell in enumerate(addition.cells) if cell.name.endswith("champion"))
+    cell = addition.cells[place]
+    counts = ArmCounts.unpack(cell.packed)
+    counts.add(FLAGGED, 0, 7, -1)
+    cells = list(addition.cells)
+    cells[place] = msgspec.structs.replace(cell, packed=counts.pack())
+    body["kept"]["counts"] = kept.pack(msgspec.structs.replace(addition, cells=tuple(cells)))
+
+
+def passes(body: dict[str, Any]) -> None:
+    flags = next(guard for guard in body["guards"] if guard["guard"] == "flag_up")
+    flags["verdict"] = "fail" if flags["verdict"] == "pass" else "pass"
+
+
+def no_breach(body: dict[str, Any]) -> None:
+    body["seen"]["breach"] = ""
+
+
+def less_evidence(body: dict[str, Any]) -> None:
+    body["guards"][3]["log_e"] -= 0.0001
+
+
+TAMPERED = {
+    "a count": (one_flag_less, "what was kept"),
+    "a verdict": (passes, "guards.flag_up.verdict"),
+    "a figure": (less_evidence, "guards.flag_up.log_e"),
+    "what the rollout was told": (no_breach, "seen.breach"),
+}
+
+
+@pytest.mark.parametrize("name", TAMPERED)
+def test_a_changed_look_is_found(name: str) -> None:
+    change, what = TAMPERED[name]
+    events, rollout_id = BAD
+    at = max(n for n, each in enumerate(events) if each.body.get("rollout") == rollout_id and each.body.get("guards"))
+    told = replay([*events[:at], changed(events[at], change), *events[at + 1 :]], rollout_id)
+    assert not told["agrees"]
+    assert what in {each["what"] for each in told["differences"]}
+    assert {each["event"] for each in told["differences"]} >= {events[at].id}
+
+
+def test_a_missing_look_is_found() -> None:
+    events, rollout_id = BAD
+    looks = [each for each in events if each.body.get("rollout") == rollout_id and "kept" in each.body]
+    for gone in (looks[1], looks[-1]):
+        assert not replay([each for each in events if each is not gone], rollout_id)["agrees"]
+
+
+def test_a_changed_step_is_found() -> None:
+    events, rollout_id = BAD
+
+    def share(body: dict[str, Any]) -> None:
+        body["rollout"]["share"] = 10_000
+
+    entries = [n for n, each in enumerate(events) if each.type == "rollout.step.done"]
+    at = entries[-2]
+    told = replay([*events[:at], changed(events[at], share), *events[at + 1 :]], rollout_id)
+    assert "rollout.share" in {each["what"] for each in told["differences"]}
+
+
+# --- evidence that is regained ---------------------------------------------------------------
+
+ROLLOUT = Rollout(
+    id="r", service="fraud", commit="c", folder="f", version="1", wish="w", salt="s", started_ns=0, base_generation=3
+)
+ACTIONS = st.lists(
+    st.one_of(
+        st.tuples(st.just("count"), st.integers(0, 1), st.integers(4, 6), st.integers(1, 40)),
+        st.tuples(st.sampled_from(["replace", "shrink"]), st.integers(0, 1)),
+        st.tuples(st.just("drain"), st.integers(4, 6)),
+        st.tuples(st.sampled_from(["read", "keep", "kill"])),
+    ),
+    max_size=40,
+)
+
+
+class Fleet:
+    """Two workers that count, are replaced, and let go of drained generations."""
+
+    def __init__(self) -> None:
+        self.lives = [0, 0]
+        self.counts: list[dict[int, tuple[ArmCounts, ArmCounts, ShadowCounts]]] = [{}, {}]
+
+    def act(self, action: tuple[Any, ...]) -> None:
+        if action[0] == "count":
+            _, worker, generation, times = action
+            parts = self.counts[worker].setdefault(generation, (ArmCounts(), ArmCounts(), ShadowCounts()))
+            for number in range(times):
+                parts[number % 2].add(REQUESTS, number % 3, (number * 7) % GROUPS)
+                parts[0].time(1, number * 1000)
+                parts[2].add(0.5, 0.5 + number / 100, 1, number % 2)
+        elif action[0] == "drain":
+            for each in self.counts:
+                each.pop(action[1], None)
+        else:
+            self.lives[action[1]] += action[0] == "replace"
+            self.counts[action[1]] = {}
+
+    def read(self) -> list[WorkerCounts]:
+        found = []
+        for worker, counts in enumerate(self.counts):
+            arms = {key("fraud", g, name): part.pack() for g, both in counts.items() for name, part in zip(NAMES, both)}
+            shadows = {key("fraud", g, "candidate"): both[2].pack() for g, both in counts.items()}
+            found.append(WorkerCounts(f"w{worker}", str(self.lives[worker]), arms, shadows))
+        return found
+
+
+NAMES = ("champion", "candidate")
+
+
+def counted(evidence: Evidence) -> dict[tuple[str, bool], bytes]:
+    return {place: counts.pack() for place, counts in sorted(evidence._totals.items())}
+
+
+@settings(max_examples=40)
+@given(ACTIONS)
+def test_a_controller_that_takes_over_counts_what_one_that_never_died_counts(actions: list[tuple[Any, ...]]) -> None:
+    """Killed at any moment. Additions that were not kept are read again: nothing twice, nothing lost."""
+    fleet, stored = Fleet(), list[dict[str, Any]]()
+    steady = Evidence("fraud", 4, (SLOW,))
+    mortal = Evidence("fraud", 4, (SLOW,))
+    for now, action in enumerate((*actions, ("read",), ("keep",), ("kill",))):
+        at = now * 700_000_000
+        if action[0] == "read":
+            assert steady.feed(fleet.read(), 2, at) == mortal.feed(fleet.read(), 2, at)
+        elif action[0] == "keep":
+            steady.feed(fleet.read(), 2, at)
+            mortal.feed(fleet.read(), 2, at)
+            text = kept.pack(mortal.addition())
+            stored += kept.pieces(mortal.number + 1, kept.chained(mortal.digest, text), text)
+            mortal.keep(text)
+        elif action[0] == "kill":
+            # What no look kept and no worker reports any more is lost, so the last reading is kept here.
+            text = kept.pack(mortal.addition())
+            stored += kept.pieces(mortal.number + 1, kept.chained(mortal.digest, text), text)
+            mortal = taken(stored)
+        else:
+            fleet.act(action)
+    assert counted(mortal) == counted(steady)
+    assert mortal._resets == steady._resets
+    assert {name: vars(each)["calls"].tolist() for name, each in mortal.series().items()} == {
+        name: vars(each)["calls"].tolist() for name, each in steady.series().items()
+    }
+    assert mortal.samples(1, True) == steady.samples(1, True)
+
+
+def taken(stored: list[dict[str, Any]]) -> Evidence:
+    plan = Plan(0, (), 0, 0, 9, {}, slos=(SLOW,))
+    chain = Chain(msgspec.structs.replace(ROLLOUT, plan=plan))
+    for number, piece in enumerate(stored):
+        chain.take(looked(number, piece))
+    return chain.evidence
+
+
+def looked(number: int, piece: dict[str, Any]) -> Event:
+    return Event(
+        id=number + 1,
+        time_ns=number,
+        type="rollout.verdict.recorded",
+        actor="controller",
+        origin="controller",
+        object="service/fraud",
+        outcome="pass",
+        body={"rollout": "r", "kept": piece},
+    )
