@@ -1,10 +1,12 @@
 # Everything a person or CI runs. On a fresh machine: Python >= 3.11, git and make; nothing else is assumed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-wide lint format bench bench-handbook bench-serving soak docs test-services test-clients fuzz lock clean
+.PHONY: help setup demo test test-unit test-wide test-actions lint format bench bench-handbook bench-serving soak docs test-services test-clients fuzz lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 UV := .tools/bin/uv
+ACTIONLINT_VERSION := v1.7.7
+ACTIONLINT := .tools/bin/actionlint
 BIN := .venv/bin
 EXTRAS := --extra serve --extra control --extra train --extra cluster
 READY := .venv/.ready
@@ -39,13 +41,20 @@ $(UV):
 demo: $(READY) ## The whole story on this machine: train, approve, release, roll back, prove (<= 3 min)
 	$(BIN)/interlock demo
 
-test: test-unit test-wide ## All tests: each room by itself first, then everything else
+test: test-unit test-actions test-wide ## All tests: each room by itself first, then everything else
 
 test-unit: $(READY) ## The pure tests of the rooms
 	$(BIN)/pytest -q -n 2 -m unit $(ROOMS)
 
 test-wide: $(READY) ## Properties, protocols, the house, and the tests that start processes and services
 	$(BIN)/pytest -q -n 2 --dist loadfile -m "not unit"
+
+test-actions: $(READY) ## Workflows, ours and those that `release init` writes, by actionlint (built once, needs Go)
+	@$(MAKE) --no-print-directory $(ACTIONLINT) || echo "actionlint cannot be built here (no Go, or no module proxy)"
+	$(BIN)/pytest -q tests/rollout/test_actions.py
+
+$(ACTIONLINT):
+	GOBIN=$(CURDIR)/.tools/bin go install github.com/rhysd/actionlint/cmd/actionlint@$(ACTIONLINT_VERSION)
 
 test-clients: $(READY) ## KServe's own clients against a scorer (installs them into tests/clients/.venv)
 	$(UV) sync --frozen --quiet --project tests/clients --python "$$(command -v $(PYTHON))"

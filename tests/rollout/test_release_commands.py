@@ -116,9 +116,21 @@ def test_propose_writes_manifests_on_a_branch_that_check_accepts(run: Run, repo:
     done = propose(run, repo, key)
     assert done["branch"] == "release/fraud-1.0.0"
     assert (done["pushed"], done["signed"]) == (True, True)
-    assert run("release", "check", str(repo))["services"] == [
-        {"service": "fraud", "version": "1.0.0", "folder": done["folder"], "ok": True}
-    ]
+    (found,) = run("release", "check", str(repo), "--base", "origin/main")["services"]
+    assert found == {
+        "environment": "production",
+        "service": "fraud",
+        "version": "1.0.0",
+        "folder": done["folder"],
+        "ok": True,
+        "problems": [],
+        "bundle": "compared",
+        "commits": "1 signed",
+        "frozen": None,
+        "approved": {},
+        "missing": ["technical", "risk", "compliance"],
+        "notes": [],
+    }
     wish, subject = proposed(repo, "fraud", settings.load())
     assert (wish.folder, subject.bundle, subject.authors) == (done["folder"], bundle, ("dev", "nobody"))
     main = subprocess.run(
@@ -139,7 +151,7 @@ def test_check_names_the_line_of_a_malformed_manifest(run: Run, repo: Path) -> N
     path = repo / "environments/production/services/fraud/release.yaml"
     path.write_text(path.read_text().replace("version:", "verison:"))
     (found,) = run("release", "check", str(repo), code=1)["services"]
-    assert "release.yaml:6" in found["error"]
+    assert "release.yaml:6" in found["problems"][0]
 
 
 def test_a_policy_that_breaks_a_rule_is_refused_before_anything_is_written(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +10,8 @@ import typer
 from interlock.apps.cli.output import EXIT_FAILED, Output, emit, hint, lines, note, rows
 
 if TYPE_CHECKING:
+    from interlock.adapters.git.workspace import Workspace
+    from interlock.apps.control.inspection import Report, Wrote
     from interlock.settings import Settings
 
 _Repo = Annotated[Path, typer.Option("--repo", help="A working copy of the release repository.")]
@@ -44,6 +45,8 @@ def init(
     output: Output = "table",
 ) -> None:
     """Scaffold a release repository, and accept its people and policies into this home's trust root."""
+    from importlib import metadata
+
     from interlock import settings
     from interlock.adapters.git.workspace import Workspace
     from interlock.apps.control import founding
@@ -55,7 +58,7 @@ def init(
     founding.check(named, policy)
     work = Workspace.create(folder, current.rollout.branch, _parsed(author))
     url = remote or str(folder.absolute())
-    files = scaffold(named, policy, url)
+    files = scaffold(named, policy, url, metadata.version("interlock"))
     if remote is not None:
         work.add_remote(remote)
     commit = work.commit(files, "Found the release repository")
@@ -116,39 +119,23 @@ def propose(  # long: the options of one command
 
 def check(
     repo: Annotated[Path, typer.Argument(metavar="[DIR]", help="A working copy of the release repository.")] = Path(),
+    base: Annotated[
+        str | None, typer.Option(help="Judge authors and signatures of the commits since this one, too (origin/main).")
+    ] = None,
     output: Output = "table",
 ) -> None:
-    """Read every manifest as the controller will; this is what the repository's CI runs. Exit code 1: refused."""
+    """Judge every service as the controller will; this is what the repository's CI runs. Exit code 1: refused."""
     from interlock import settings
-    from interlock.apps.control import founding
-    from interlock.apps.control.wishes import services_root
-    from interlock.base.errors import InterlockError, UsageError
-    from interlock.rollout.manifest import Release, parse, refuse_second_hops
+    from interlock.apps.control.inspection import inspect
+    from interlock.base.clock import SystemClock
+    from interlock.wiring import control
 
-    environment = settings.load().rollout.environment
-    root = repo / services_root(environment)
-    if not root.is_dir():
-        raise UsageError(f"no folder {services_root(environment)}", "name a working copy of a release repository")
-    found: list[dict[str, Any]] = []
-    try:
-        founding.check((repo / "people.json").read_bytes(), (repo / "policy" / "tiers.yaml").read_bytes())
-    except FileNotFoundError as error:
-        raise UsageError("people.json or policy/tiers.yaml is missing", "run `interlock release init`") from error
-    releases: dict[str, Release | None] = {}
-    folders = sorted(path for path in root.iterdir() if path.is_dir())
-    for folder in folders:
-        with contextlib.suppress(InterlockError):
-            releases[folder.name] = parse(_folder(folder)[0], folder.name).release
-    for folder in folders:
-        files, digest = _folder(folder)
-        try:
-            manifests = parse(files, folder.name)
-            refuse_second_hops(manifests.release, {k: v for k, v in releases.items() if k != folder.name})
-            found.append({"service": folder.name, "version": manifests.release.version, "folder": digest, "ok": True})
-        except InterlockError as error:
-            found.append({"service": folder.name, "folder": digest, "ok": False, "error": str(error)})
-    good = all(each["ok"] for each in found)
-    emit(output, {"ok": good, "services": found}, lambda: _checked(found))
+    current = settings.load()
+    wrote = None if base is None else _since(control.working_copy(current, repo), base)
+    problems, reports = inspect(repo, current.places.bundles, SystemClock().now_ns(), wrote)
+    good = not problems and not any(report.problems for report in reports)
+    data = {"ok": good, "problems": problems, "services": [report.plain() for report in reports]}
+    emit(output, data, lambda: _checked(problems, reports))
     if not good:
         raise SystemExit(EXIT_FAILED)
 
@@ -239,9 +226,23 @@ def _followed(url: str) -> str:
     return str(Path(url).absolute()) if Path(url).exists() else url
 
 
-def _checked(found: list[dict[str, Any]]) -> Any:
-    if not found:
+def _since(work: Workspace, base: str) -> Wrote:
+    """The commits of the working copy since a base that wrote a folder."""
+    here, since, source = work.resolve("HEAD"), work.resolve(base), work.source
+    return lambda path: source.wrote(here, path, since)
+
+
+def _checked(problems: list[str], reports: list[Report]) -> Any:
+    for problem in problems:
+        note(problem)
+    if not reports:
         note("no service is asked for yet")
         return lines({"services": 0})
-    body = [(each["ok"], each["service"], each.get("version"), each.get("error", "")) for each in found]
-    return rows(("ok", "service", "version", "problem"), body)
+    body = []
+    for each in reports:
+        signed = ", ".join(f"{role}: {who}" for role, who in sorted(each.approved.items())) or "nobody"
+        missing = f"; missing: {', '.join(each.missing)}" if each.missing else ""
+        told = [*each.problems, *each.notes, *([each.frozen] if each.frozen else [])]
+        what = (each.environment, each.service, each.version, each.bundle, each.commits, signed + missing)
+        body.append((not each.problems, *what, "; ".join(told)))
+    return rows(("ok", "environment", "service", "version", "bundle", "commits", "approved", "problems"), body)

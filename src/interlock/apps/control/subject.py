@@ -66,7 +66,7 @@ def subject(wish: Wish, manifests: Manifests, folder: Path, emails: Iterable[str
     """
     release = manifests.release
     bundle = bundles.read(folder, release.bundle)
-    _same(release, bundle)
+    echoed(release, bundle)
     people, tiers = governed(wish)
     known = People.parse(people)
     origin = lineage_of(bundle)
@@ -105,8 +105,12 @@ def proposed(repo: Path, service: str, settings: Settings) -> tuple[Wish, Subjec
     return wish, subject(wish, manifests, settings.places.bundles, emails, settings.rollout.environment)
 
 
-def _same(release: Release, bundle: Bundle) -> None:
-    """What `release.yaml` echoes must be what the bundle says."""
+def echoed(release: Release, bundle: Bundle) -> None:
+    """What `release.yaml` echoes must be what the bundle says.
+
+    Raises:
+        RefusedError: naming what differs.
+    """
     manifest = bundle.manifest
     for name, asked, found in (
         ("metadata.name", release.service, manifest["service"]),

@@ -9,16 +9,29 @@ starts nothing. Links and submodules are read as what they are, and refused wher
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from interlock.base.canonical import canonical, digest_hex, digest_of, sha256_hex
 from interlock.base.errors import UsageError
 from interlock.rollout.manifest import FILES
-from interlock.rollout.ports import Source, SourceFile
+from interlock.rollout.ports import SourceFile
 from interlock.trust.folder import MODES, folder_digest
 
 PEOPLE = "people.json"
 TIERS = "policy/tiers.yaml"
 FREEZE = "policy/freeze.yaml"
+
+
+class Tree(Protocol):
+    """What a wish is read from: a `Source`, or a working copy."""
+
+    def read(self, commit: str, folder: str) -> tuple[SourceFile, ...]:
+        """As `Source.read`."""
+        ...
+
+    def introduced(self, commit: str, folder: str) -> str:
+        """As `Source.introduced`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,7 @@ def services_root(environment: str) -> str:
     return f"environments/{environment}/services"
 
 
-def read(source: Source, commit: str, environment: str) -> dict[str, Wish]:
+def read(source: Tree, commit: str, environment: str) -> dict[str, Wish]:
     """All wishes of an environment at `commit`, by service."""
     root = services_root(environment)
     tree = source.read(commit, "")
@@ -70,7 +83,7 @@ def read(source: Source, commit: str, environment: str) -> dict[str, Wish]:
     }
 
 
-def gone(source: Source, commit: str, environment: str, service: str) -> Wish:
+def gone(source: Tree, commit: str, environment: str, service: str) -> Wish:
     """A service that is known, and that the branch no longer has: refused, since Git only ever adds and changes."""
     path = f"{services_root(environment)}/{service}"
     brought = source.introduced(commit, path)
@@ -91,7 +104,7 @@ def strangers(files: tuple[SourceFile, ...]) -> str:
 
 def _wish(  # long: what is read once for all services
     service: str,
-    source: Source,
+    source: Tree,
     commit: str,
     path: str,
     files: tuple[SourceFile, ...],
