@@ -95,6 +95,13 @@ def test_without_a_rollout_under_way_there_is_nothing_to_order(kind: str) -> Non
         orders.check(order(kind), Standing(True, live="v1", earlier=("v0",)))
 
 
+def test_an_abort_that_has_latched_is_recorded_though_the_rollout_ended_meanwhile() -> None:
+    """The controller finds the latch, and may have gone back before the record of who asked for it comes."""
+    latched = order("abort", latched=True)
+    orders.check(latched, Standing(True, live="v1"))
+    assert orders.event(latched, NOW_NS).body == {"service": "fraud", "reason": "complaints"}
+
+
 def test_an_abort_of_a_settled_service_names_the_command_that_goes_back() -> None:
     with pytest.raises(NotNowError) as caught:
         orders.check(order("abort"), Standing(True, live="v1", earlier=("v0",)))

@@ -122,7 +122,7 @@ def abort(
     recorded, end = True, None
     try:
         with _control(current) as client:
-            client.abort(service, why, actor)
+            client.abort(service, why, actor, bool(latch))
     except InterlockError as error:
         if not latch and not isinstance(error, UnreachableError):
             raise
