@@ -41,9 +41,9 @@ class Street:
         self.sent.append((headers, json.loads(content)))
         return answer
 
-    def courier(self, holder: str = "one", store: Any = None) -> Courier:
+    def courier(self, holder: str = "one", store: Any = None, to: Endpoint = TO) -> Courier:
         desk = Desk(store or self.store, self.clock, SeededIds(1), self.post, self.secrets, self.options, holder)
-        return Courier(TO, notices.selected(self.options.events), desk)
+        return Courier(to, notices.selected(self.options.events), desk)
 
     def happens(self, kind: str, **body: Any) -> Event:
         return self.store.append(
@@ -222,8 +222,34 @@ def test_of_two_processes_one_sends_and_the_other_goes_on_after_it() -> None:
     street.clock.advance(61)
     street.happens("rollout.held", reason="r4")
     street.run(two)
+    street.clock.advance(61)
     street.run(one)
     assert street.told == ["r0", "r1", "r2", "r3", "r4"]
+
+
+def test_each_endpoint_has_a_place_of_its_own_in_the_queue() -> None:
+    street = Street()
+    first, second = street.courier(), street.courier(to=notices.endpoint("https://other.example.org/"))
+    street.run(first)
+    street.run(second)
+    street.happens("rollout.held", reason="a")
+    street.run(first)
+    street.run(street.courier(to=notices.endpoint("https://other.example.org/")))
+    assert street.told == ["a", "a"]
+
+
+def test_between_two_attempts_it_waits_also_when_it_is_turned_sooner() -> None:
+    street = Street(first_retry_s=10.0)
+    courier = street.courier()
+    street.run(courier)
+    street.happens("rollout.held", reason="a")
+    street.answers = [500]
+    for _ in range(40):
+        courier.turn()
+    assert street.told == ["a"]
+    street.clock.advance(10.0)
+    courier.turn()
+    assert street.told == ["a", "a"]
 
 
 def test_without_a_secret_nothing_is_sent_until_there_is_one() -> None:

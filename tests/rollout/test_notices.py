@@ -122,6 +122,7 @@ def test_the_id_is_that_of_the_content_not_of_the_row() -> None:
         "http://10.0.0.1/x",
         "ftp://hooks.example.org",
         "https://user:pw@hooks.example.org/",
+        "https://:pw@hooks.example.org/",
         "https://hooks.example.org/#a",
         "https://hooks.example.org:99999/",
         "https://hooks.example.org/\n",
