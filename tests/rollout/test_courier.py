@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.rollout.standing import record, rollout
 
 from interlock.apps.control.courier import Courier, Desk
@@ -31,6 +34,7 @@ class Street:
         self.store, self.clock = MemoryEventStore(), ManualClock()
         self.answers: list[int | InterlockError] = []
         self.sent: list[tuple[Mapping[str, str], dict[str, Any]]] = []
+        self.taken: list[str] = []
         self.options = NotifyOptions(**options)
         self.keys: tuple[bytes, ...] = (KEY,)
 
@@ -39,6 +43,8 @@ class Street:
         if isinstance(answer, InterlockError):
             raise answer
         self.sent.append((headers, json.loads(content)))
+        if answer == 200:
+            self.taken.append(self.told[-1])
         return answer
 
     def courier(self, holder: str = "one", store: Any = None, to: Endpoint = TO) -> Courier:
@@ -194,6 +200,51 @@ def test_killed_between_sending_and_recording_it_sends_again_under_the_same_id()
     ids = [headers["webhook-id"] for headers, _ in street.sent]
     assert ids[0] == ids[1] != ids[2]
     assert street.sent[0][1] == street.sent[1][1]
+
+
+class Fated:
+    """A store that follows a script: what becomes of each recording of a delivery."""
+
+    def __init__(self, store: MemoryEventStore) -> None:
+        self._store, self.fate = store, ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    def append(self, event: NewEvent) -> Event:
+        fate, self.fate = self.fate, ""
+        if event.type == DELIVERED and fate == "kill":
+            raise Killed
+        if event.type == DELIVERED and fate == "away":
+            raise UnreachableError("away", "wait")
+        taken = self._store.append(event)
+        if event.type == DELIVERED and fate == "kill-after":
+            raise Killed
+        return taken
+
+
+@settings(max_examples=25)
+@given(st.lists(st.sampled_from(["500", "none", "kill", "kill-after", "away", "restart", "ok"]), max_size=14))
+def test_whatever_fails_everything_is_told_in_order_and_recorded_once(fates: list[str]) -> None:
+    street = Street(first_retry_s=1.0, longest_retry_s=1.0)
+    store, script = Fated(street.store), list(fates)
+    street.run(street.courier())
+    events = [street.happens("rollout.held", reason=f"r{n}") for n in range(4)]
+    courier = street.courier(store=store)
+    for _ in range(200):
+        fate = script.pop(0) if script else "ok"
+        failed: dict[str, int | InterlockError] = {"500": 500, "none": UnreachableError("no", "wait")}
+        street.answers = [failed.get(fate, 200)]
+        store.fate = fate
+        try:
+            street.clock.advance(courier.turn() + 0.001)
+        except Killed:
+            courier = street.courier(store=store)
+        if fate == "restart":
+            courier = street.courier(store=store)
+    taken = [reason for reason, _ in itertools.groupby(street.taken)]
+    assert taken == ["r0", "r1", "r2", "r3"]
+    assert [body["event"] for body in street.recorded(DELIVERED)] == [str(event.id) for event in events]
 
 
 def test_a_store_that_is_away_makes_no_second_sending() -> None:
