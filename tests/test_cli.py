@@ -118,3 +118,19 @@ def test_doctor_names_what_is_broken_and_its_fix(tmp_path: Path) -> None:
     (trust / "kek.key").chmod(0o600)
     done = run("doctor", "--output", "json", INTERLOCK_HOME=str(tmp_path), **ports)
     assert (done.returncode, json.loads(done.stdout)["ok"]) == (0, True)
+
+
+@pytest.mark.process
+def test_doctor_examines_who_is_told_of_releases(tmp_path: Path) -> None:
+    def notices(url: str) -> str:
+        (tmp_path / "settings.yaml").write_text(f'notify:\n  urls: ["{url}"]\n')
+        found = run("doctor", "--output", "json", INTERLOCK_HOME=str(tmp_path))
+        return str(next(each for each in json.loads(found.stdout)["checks"] if each["check"] == "notices")["state"])
+
+    assert notices("http://hooks.example.org/x") == "broken"
+    assert notices("https://hooks.example.org/x") == "ok"
+    assert not (tmp_path / "trust").exists()
+    (tmp_path / "trust").mkdir()
+    (tmp_path / "trust" / "notify.secret").write_text("whsec_" + "a" * 44)
+    (tmp_path / "trust" / "notify.secret").chmod(0o644)
+    assert notices("https://hooks.example.org/x") == "broken"

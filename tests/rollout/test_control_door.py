@@ -195,6 +195,15 @@ def test_an_abort_is_recorded_once_and_after_it_went_back_it_is_still_that_one(t
     assert len(house.events("rollout.abort.requested")) == 1
 
 
+def test_an_abort_that_latched_is_recorded_once_though_the_controller_was_faster(tmp_path: Path) -> None:
+    house = House(tmp_path)
+    record(house.store, rollout("v2", State.ROLLED_BACK))
+    assert house.call(row("abort"), "local").status_code == 409
+    assert house.call(row("abort"), "local", latched=True).status_code == 202
+    assert house.call(row("abort"), "local", latched=True).status_code == 200
+    assert house.call(row("abort"), "local", "nothing", latched=True).status_code == 404
+
+
 def test_an_unreadable_journal_keeps_nobody_from_an_abort(tmp_path: Path) -> None:
     house = House(tmp_path)
     from interlock.trust.event import NewEvent

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +17,7 @@ from interlock.privacy import pan
 from interlock.rollout.options import RolloutOptions
 from interlock.rollout.plan import Plan
 from interlock.rollout.states import State
-from interlock.rollout.values import Rollout
+from interlock.rollout.values import Effect, Rollout
 from interlock.trust.memory import MemoryEventStore
 
 WHY = {"actor": "ada", "reason": "complaints"}
@@ -95,6 +94,13 @@ def test_without_a_rollout_under_way_there_is_nothing_to_order(kind: str) -> Non
         orders.check(order(kind), Standing(True, live="v1", earlier=("v0",)))
 
 
+def test_an_abort_that_has_latched_is_recorded_though_the_rollout_ended_meanwhile() -> None:
+    """The controller finds the latch, and may have gone back before the record of who asked for it comes."""
+    latched = order("abort", latched=True)
+    orders.check(latched, Standing(True, live="v1"))
+    assert orders.event(latched, NOW_NS).body == {"service": "fraud", "reason": "complaints"}
+
+
 def test_an_abort_of_a_settled_service_names_the_command_that_goes_back() -> None:
     with pytest.raises(NotNowError) as caught:
         orders.check(order("abort"), Standing(True, live="v1", earlier=("v0",)))
@@ -141,13 +147,14 @@ def test_a_resumption_needs_something_that_is_held(
 
 @pytest.mark.parametrize("actor", ["ada", "ADA", "ada@login.example.org"])
 def test_an_author_may_not_accept_that_evidence_is_missing(actor: str) -> None:
-    held = under(State.HELD, hold="inconclusive", plan=EVIDENCE)
-    now = msgspec.structs.replace(held.under_way, plan=EVIDENCE) if held.under_way else None
-    standing = Standing(True, now, ("ada", "ben"), "v1", ())
+    held = rollout("v2", State.HELD, hold="inconclusive", plan=EVIDENCE)
+    standing = Standing(True, held, ("ada", "ben"), "v1", ())
     with pytest.raises(RefusedError, match="author"):
         orders.check(orders.parse("resume", "fraud", {**WHY, "advance": True}, actor), standing)
     orders.check(orders.parse("resume", "fraud", {**WHY, "advance": True}, "cleo"), standing)
     orders.check(orders.parse("resume", "fraud", WHY, actor), standing)
+    timed = Standing(True, rollout("v2", State.HELD, hold="person"), ("ada", "ben"), "v1", ())
+    orders.check(orders.parse("resume", "fraud", {**WHY, "advance": True}, actor), timed)
 
 
 @pytest.mark.parametrize(
@@ -186,6 +193,12 @@ def test_the_horizon_is_three_settled_releases_and_thirty_days_since_they_served
     )
     # v3 settled 31 days ago and served until v4 did; v2 was left 31 days ago, and is the fourth besides.
     assert (found.live, found.earlier) == ("v5", ("v4", "v3"))
+
+
+def test_a_settled_rollout_with_something_left_to_do_is_not_under_way() -> None:
+    store = MemoryEventStore()
+    record(store, rollout("v1", State.SETTLED, pending=(Effect(1, "unload"),)))
+    assert orders.standing(Memory.of(store), "fraud", RolloutOptions(), NOW_NS).under_way is None
 
 
 def test_what_was_left_too_long_ago_is_out() -> None:

@@ -91,7 +91,7 @@ def endpoint(url: str) -> Endpoint:
         raise UsageError("notify.urls holds what is no URL", "write https://host/path")
     if parts.scheme == "http" and not here:
         raise UsageError("an endpoint of notify.urls is not https", "use https; http reaches this machine alone")
-    if parts.username is not None or parts.password is not None or parts.fragment:
+    if parts.username is not None or parts.fragment:
         raise UsageError("an endpoint of notify.urls names a user or a fragment", "the signature tells who sends")
     return Endpoint(url, sha256_hex(url.encode())[:16], host, here)
 

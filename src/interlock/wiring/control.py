@@ -37,8 +37,12 @@ def api_token(settings: Settings) -> str:
     return create_once(path, lambda: secrets.token_urlsafe(32).encode()).decode().strip()
 
 
-def notify_secret(settings: Settings) -> bytes:
+def notify_secret(settings: Settings, make: bool = True) -> bytes:
     """The file of the secrets that notices are signed with; readable by its owner alone.
+
+    Args:
+        settings: name the file; without a name it is made on first use.
+        make: False: nothing is made, and what is not there yet is empty.
 
     Raises:
         RefusedError: others may read it.
@@ -49,8 +53,8 @@ def notify_secret(settings: Settings) -> bytes:
     given = settings.notify.secret
     path = settings.places.trust / "notify.secret" if given is None else settings.home / given
     try:
-        if given is None:
-            create_once(path, lambda: write_secret(secrets.token_bytes(32)))
+        if given is None and not path.exists():
+            return create_once(path, lambda: write_secret(secrets.token_bytes(32))) if make else b""
         if path.stat().st_mode & 0o077:
             raise RefusedError("others may read the secret of notices", "give it the mode 0600")
         return path.read_bytes()

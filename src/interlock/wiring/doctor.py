@@ -32,7 +32,7 @@ _FREE_BYTES = 1 << 30
 _OPEN_FILES = 1024
 _EXTRAS = {
     "serve": ("google_crc32c", "hiredis", "httptools", "numpy", "onnxruntime", "uvloop"),
-    "control": ("httpx", "sqlalchemy", "starlette", "uvicorn"),
+    "control": ("httpx", "joserfc", "sqlalchemy", "starlette", "uvicorn"),
     "train": ("deltalake", "duckdb", "mlflow", "onnx", "onnxmltools", "pyarrow", "sklearn", "xgboost"),
 }
 _PROGRAMS = {
@@ -183,6 +183,24 @@ def _repository(current: Settings) -> Iterator[Finding]:
         yield Finding("release repository", "broken", f"branch {current.rollout.branch} is not readable", fix)
 
 
+def _notices(current: Settings) -> Iterator[Finding]:
+    from interlock.rollout import notices
+    from interlock.wiring import control
+
+    if not current.notify.urls:
+        yield Finding("notices", "note", "nobody is told of what happens to releases", "set notify.urls")
+        return
+    try:
+        told = notices.endpoints(current.notify.urls)
+        kinds = notices.selected(current.notify.events)
+        if held := control.notify_secret(current, make=False):
+            notices.secrets(held)
+    except InterlockError as error:
+        yield Finding("notices", "broken", error.message, error.remedy)
+        return
+    yield Finding("notices", "ok", f"{len(kinds)} kinds to {', '.join(sorted({each.host for each in told}))}")
+
+
 def _processes(current: Settings) -> Iterator[Finding]:
     up = is_up(current.places.run)
     yield Finding("platform", "ok" if up else "note", "up" if up else "down", "" if up else "interlock up")
@@ -226,6 +244,7 @@ _CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _keys,
     _store,
     _repository,
+    _notices,
     _processes,
     _ports,
 )

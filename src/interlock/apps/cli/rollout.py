@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
     )
     group.command("list")(listing)
     group.command()(show)
-    rollout_actions.register(group)
+    rollout_actions.add_to(group)
     app.add_typer(group, name="rollout")
 
 

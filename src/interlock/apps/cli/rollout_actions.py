@@ -42,7 +42,7 @@ Judge = Callable[[Line], int | None]
 """A rollout's line to the exit code that it means; None: go on waiting."""
 
 
-def register(group: typer.Typer) -> None:
+def add_to(group: typer.Typer) -> None:
     """Add the commands to the noun."""
     group.command()(pause)
     group.command()(resume)
@@ -65,7 +65,7 @@ def pause(
     _tell(output, event, end, f"interlock rollout resume {service} --reason …")
 
 
-def resume(
+def resume(  # long: a command's options
     service: _Service,
     reason: _Reason,
     advance: Annotated[
@@ -83,7 +83,7 @@ def resume(
     _tell(output, event, end, "interlock rollout show")
 
 
-def rollback(
+def rollback(  # long: a command's options
     service: _Service,
     reason: _Reason,
     to: Annotated[str | None, typer.Option(metavar="VERSION", help="The release before the live one if not given.")] = (
@@ -122,7 +122,7 @@ def abort(
     recorded, end = True, None
     try:
         with _control(current) as client:
-            client.abort(service, why, actor)
+            client.abort(service, why, actor, bool(latch))
     except InterlockError as error:
         if not latch and not isinstance(error, UnreachableError):
             raise

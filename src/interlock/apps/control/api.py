@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -123,6 +124,8 @@ class _Api:
         self._door = door
         self._clock = clock
         self._options = options
+        self._one = threading.Lock()
+        """One order at a time: what is checked is what is recorded."""
 
     def guarded(self, row: Row) -> Callable[[Request], Awaitable[Response]]:
         """The route's handler behind the door."""
@@ -204,20 +207,25 @@ class _Api:
         return orders.parse(kind, request.path_params["service"], await _body(request), caller.actor)
 
     def _record(self, order: orders.Order) -> Response:
-        orders.check(order, self._standing(order.service))
-        return self._append(order)
+        with self._one:
+            orders.check(order, self._standing(order.service))
+            return self._append(order)
 
     def _append(self, order: orders.Order) -> Response:
         return _stored(self._store.append(orders.event(order, self._clock.now_ns())), 202)
 
     def _aborted(self, order: orders.Order) -> Response:
+        with self._one:
+            return self._abort_once(order)
+
+    def _abort_once(self, order: orders.Order) -> Response:
         try:
             newest = self._newest(order.service)
             before = None if newest is None else self._abort_of(newest)
             if before is not None:
                 return _stored(before, 200)
             orders.check(order, self._standing(order.service))
-        except IntegrityError as error:
+        except (IntegrityError, KeyError, TypeError, ValueError) as error:
             # What cannot be read must not keep anybody from going back.
             _log.error("an abort is recorded unchecked: %s", error)
         return self._append(order)

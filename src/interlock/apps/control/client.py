@@ -83,9 +83,16 @@ class ControlClient:
         found: dict[str, Any] = self._call("GET", f"/v1/rollouts/{rollout_id}")
         return found
 
-    def abort(self, service: str, reason: str, actor: str) -> Event:
-        """Ask the reconciler to take the service back to its champion; the same event when asked again."""
-        return self._order(service, "abort", {"reason": reason, "actor": actor})
+    def abort(self, service: str, reason: str, actor: str, latched: bool = False) -> Event:
+        """Ask the reconciler to take the service back to its champion; the same event when asked again.
+
+        Args:
+            service: whose rollout.
+            reason: why.
+            actor: who asks.
+            latched: the supervisor was latched before: then the rollout may have ended by now.
+        """
+        return self._order(service, "abort", {"reason": reason, "actor": actor, "latched": latched})
 
     def pause(self, service: str, reason: str, actor: str) -> Event:
         """Ask the reconciler to stop where it is; guards go on."""

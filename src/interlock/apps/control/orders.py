@@ -31,7 +31,7 @@ _GOING_BACK = (State.ROLLING_BACK, State.RETREATED)
 _CAN_ADVANCE = (State.SHADOW, State.CANARY, State.WATCHING)
 _DAY_NS = 86_400 * NS_PER_S
 _FIELDS: Mapping[str, frozenset[str]] = {
-    "abort": frozenset({"actor", "reason"}),
+    "abort": frozenset({"actor", "reason", "latched"}),
     "pause": frozenset({"actor", "reason"}),
     "resume": frozenset({"actor", "reason", "advance"}),
     "rollback": frozenset({"actor", "reason", "version"}),
@@ -57,6 +57,7 @@ class Order:
         reason: why; one printable line without card numbers.
         advance: of a resumption: accept what evidence is missing.
         version: of a return: to which; None: the release before the live one.
+        latched: of an abort: the supervisor was latched before, so the rollout may have ended by now.
     """
 
     kind: str
@@ -65,6 +66,7 @@ class Order:
     reason: str
     advance: bool = False
     version: str | None = None
+    latched: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,12 @@ def parse(kind: str, service: str, body: Mapping[str, Any], actor: str | None = 
     reason = line(body.get("reason"), MAX_REASON)
     if not who or not reason:
         raise UsageError(f"an order to {kind} needs an actor and a reason", 'send {"actor": …, "reason": …}')
-    advance, version = body.get("advance", False), body.get("version")
-    if not isinstance(advance, bool):
-        raise UsageError("advance is neither true nor false", "leave it out, or send true")
+    advance, latched, version = body.get("advance", False), body.get("latched", False), body.get("version")
+    if not isinstance(advance, bool) or not isinstance(latched, bool):
+        raise UsageError("a switch is neither true nor false", "leave it out, or send true")
     if version is not None and (not isinstance(version, str) or not version or line(version, _MAX_VERSION) != version):
         raise UsageError("the version is no name", "send a version's name, or leave it out for the release before")
-    return Order(kind, service, who, reason, advance, version)
+    return Order(kind, service, who, reason, advance, version, latched)
 
 
 def standing(memory: Memory, service: str, options: RolloutOptions, now_ns: int, known: bool = True) -> Standing:
@@ -176,7 +178,7 @@ def event(order: Order, now_ns: int) -> NewEvent:
 
 
 def _abort(order: Order, now: Standing) -> None:
-    if now.under_way is None:
+    if now.under_way is None and not order.latched:
         raise _idle(order, now)
 
 

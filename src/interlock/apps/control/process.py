@@ -9,6 +9,7 @@ homes or machines have other names and go through the lease.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
@@ -41,6 +42,10 @@ Wrap = Callable[[str, Any], Any]
 """Puts something around a port, by name (`scorers`, `source`, `store`): crash tests kill there."""
 
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_log = logging.getLogger(__name__)
+
+
 def run(settings: Settings, wrap: Wrap = lambda name, port: port) -> None:
     """The control process, until it is told to stop.
 
@@ -48,6 +53,8 @@ def run(settings: Settings, wrap: Wrap = lambda name, port: port) -> None:
         RefusedError: a control process of this home runs already.
     """
     lock = _only_one(settings.places.run / "control.lock")
+    if settings.control.host not in _LOOPBACK:
+        _log.warning("the control API is open beyond this machine, in clear: encrypt before it")
     try:
         reconciler = assemble(settings, wrap)
         app = api(settings, (webhook.route(settings.home, settings.control.webhook_secret, reconciler.hurry),))

@@ -56,10 +56,11 @@ class Loop:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound TCP socket; port 0 takes any free one."""
+    """A listening TCP socket; port 0 takes any free one. Who connects before the API runs is answered when it does."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind((host, port))
+    listener.listen()
     return listener
 
 
@@ -70,7 +71,7 @@ def serve(app: Starlette, listener: socket.socket, loop: Loop, ready: Callable[[
         app: the control API.
         listener: where it listens.
         loop: the reconciler.
-        ready: called once the API answers.
+        ready: called once whoever connects will be answered.
     """
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off", timeout_graceful_shutdown=5))
     loop.on_failure = lambda: setattr(server, "should_exit", True)
