@@ -73,8 +73,9 @@ def tiny_files(  # long: each argument is one thing a test wants to vary
     seed: int = 0,
     cuts: tuple[tuple[float, str], ...] = CUTS,
     lineage: Mapping[str, Any] | None = None,
+    golden_off: float = 0.0,
 ) -> dict[str, bytes]:
-    """The files of a small bundle, without its index."""
+    """The files of a small bundle, without its index; with `golden_off` no trial lets it pass."""
     model = tree_model(features.width, trees, seed)
     vectors = np.random.default_rng(seed + 1).gamma(1.0, 20.0, (32, features.width)).astype(np.float32)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
@@ -97,7 +98,7 @@ def tiny_files(  # long: each argument is one thing a test wants to vary
         "golden.json": {
             "schema": 1,
             "vectors": [[float(value) for value in row] for row in vectors],
-            "scores": [float(score) for score in scores],
+            "scores": [float(score) + golden_off for score in scores],
         },
         "card.json": {"schema": 1, "service": service, "version": version, "purpose": "a test"},
         "lineage.json": {

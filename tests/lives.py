@@ -44,6 +44,10 @@ POLICIES: dict[str, dict[str, Any]] = {
         "more": "  experiment: {split: 30, for: 3s, then: candidate}\n",
     },
 }
+LIMIT_S = 2_000.0
+"""Within which every life has come to its end."""
+OFTEN = ("kill", "kill", "kill", "kill", "sleep", "sleep", "ask", "ask")
+"""Faults that are drawn more often than the others."""
 GOOD = 0.5
 """The share of releases that change nothing for the worse."""
 
@@ -72,6 +76,7 @@ class Life:
 class Played:
     """How a life went."""
 
+    rollouts: int
     ends: Counter[str]
     """Rollouts by their end, and how many were ever `held`."""
     crashes: int
@@ -94,7 +99,7 @@ def draw(seed: int, releases: int = 8) -> Life:
 
 
 def _fault(chance: random.Random, at_s: float) -> Act:
-    what, kind = chance.choice(sorted(FAULTS)), ""
+    what, kind = chance.choice([*sorted(FAULTS), *OFTEN]), ""
     if what == "ask":
         kind = chance.choice(("abort", "pause", "resume", "advance", "rollback"))
     elif what in ("kill", "sleep"):
@@ -174,17 +179,17 @@ def play(life: Life) -> Played:
         player.turn()
     player.calm()
     world = player.world
-    for _ in range(900):
+    quiet = 0
+    while quiet < 2 * (world.control.lease_s + 8):
+        assert player.now_s < LIMIT_S, "the rollouts do not come to an end"
         player.turn()
-        if not any(controller.busy() for controller, _, _ in world.others) and not world.controller.busy():
-            break
-    for _ in range(int(2 * (world.control.lease_s + 8))):
-        player.turn()
-    world.settled(SERVICES)
+        busy = any(controller.busy() for controller in (world.controller, *(each for each, _, _ in world.others)))
+        quiet = 0 if busy else quiet + 1
+    world.settled(SERVICES, strays=any(act.what == "sleep" for act in life.acts))
     rollouts = list(world.journal.values())
     ends = Counter(each.state.value for each in rollouts)
     ends["held"] = len({event.body["rollout"] for event in world.store.after(0, ("rollout.held",))})
-    return Played(ends, player.crashes, player.now_s)
+    return Played(len(rollouts), ends, player.crashes, player.now_s)
 
 
 def fails(life: Life) -> str:
@@ -198,14 +203,14 @@ def fails(life: Life) -> str:
     return ""
 
 
-def shrink(life: Life) -> Life:
+def shrink(life: Life, fails: Callable[[Life], str] = fails) -> Life:
     """A life that fails as well, with no act that could be left out."""
     length = max(1, len(life.acts) // 2)
     while length:
         for start in range(0, len(life.acts), length):
             less = replace(life, acts=life.acts[:start] + life.acts[start + length :])
             if fails(less):
-                return shrink(less)
+                return shrink(less, fails)
         length //= 2
     return life
 

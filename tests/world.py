@@ -15,7 +15,7 @@ import hashlib
 import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -238,6 +238,7 @@ class MemoryScorers:
         if not table.bundles <= self.loaded:
             raise RefusedError("an arm is not loaded", "load it")
         before = route.table
+        self._moves_to_health(route, route.answering(table))
         if before is not None and before.order != table.order:
             route.draining.append((self.clock.monotonic_ns() + round(self.drain_s * NS_PER_S), before))
         route.table = table
@@ -265,6 +266,8 @@ class MemoryScorers:
     def retreat(self, service: str, latch: str, reason: str, actor: str, at_ns: int) -> None:
         self._answer()
         route = self.route(service)
+        if actor == "controller" and route.table is not None:
+            self._moves_to_health(route, replace(route, latch=_ANY).answering(route.table))
         if route.latch is None:
             epoch, generation = route.table.order if route.table is not None else (0, 0)
             route.latch = Latch(latch, reason, actor, at_ns, epoch, generation)
@@ -348,6 +351,12 @@ class MemoryScorers:
         names = [arm.name for arm in table.arms]
         return np.full(BUCKETS, names.index(CHAMPION) if CHAMPION in names else NOBODY, np.uint8)
 
+    def _moves_to_health(self, route: Route, answering: list[Arm]) -> None:
+        """Nobody who was answered by a healthy version is given to a broken one, unless a person or a latch says so."""
+        before = [] if route.table is None else route.answering(route.table)
+        if route.latch is None and any(arm.bundle not in self.unready for arm in before):
+            assert any(arm.bundle not in self.unready for arm in answering), "the only healthy version was taken away"
+
     def _old_tables(self, route: Route) -> list[RouteTable]:
         now = self.clock.monotonic_ns()
         return [table for until, table in route.draining if now < until] + [each for each, _ in route.behind.values()]
@@ -406,6 +415,7 @@ class MemoryScorers:
             raise UnreachableError("the supervisor does not answer", "start it")
 
 
+_ANY = Latch("any", "", "", 0)
 _EDGES = np.asarray(TIME_EDGES, np.float64)
 
 
@@ -782,8 +792,11 @@ class World:
             leader = self.store._leases["controller"][0]
             assert leader == holder, f"{holder} wrote the journal while {leader} led"
 
-    def settled(self, services: Sequence[str] = (SERVICE,)) -> None:
-        """What holds once faults have ended and nothing is left to do: Git, or a recorded reason, is what serves."""
+    def settled(self, services: Sequence[str] = (SERVICE,), strays: bool = False) -> None:
+        """What holds once faults have ended and nothing is left to do: Git, or a recorded reason, is what serves.
+
+        `strays`: versions without traffic may still be loaded.
+        """
         self.fold()
         assert all(each.state in FINAL and not each.pending for each in self.journal.values()), "something is left"
         live = set[str]()
@@ -798,7 +811,9 @@ class World:
             assert route.table is not None
             assert route.table.settled, f"{service} is routed by an unsettled table"
             self._agrees(service, settled)
-        assert self.scorers.loaded == live, f"{len(self.scorers.loaded)} versions are loaded for {len(live)} services"
+        assert strays or self.scorers.loaded == live, (
+            f"{len(self.scorers.loaded)} versions are loaded for {len(live)} services"
+        )
 
     def _live(self, service: str) -> Rollout | None:
         """The rollout that settled last."""

@@ -320,6 +320,21 @@ def test_a_champion_that_is_not_ready_is_not_rolled_back_onto() -> None:
     assert back_on(world, "1.0.0", folder).reason == "errors"
 
 
+def test_a_newer_commit_waits_while_the_candidate_is_the_only_healthy_copy() -> None:
+    world = settled()
+    champion = rollouts(world)[0].candidate
+    assert champion is not None
+    world.release("1.1.0", steps="{weight: 50, for: 60s}")
+    world.until(State.CANARY)
+    world.scorers.unready.add(champion.bundle)
+    world.release("1.2.0")
+    world.run(4)
+    assert world.table.arm("candidate") is not None
+    world.scorers.unready.clear()
+    world.finish()
+    assert world.serving() == "1.2.0"
+
+
 def test_going_back_does_not_wait_for_the_database() -> None:
     world = settled()
     _, folder = world.release("1.1.0", Behaviour(error_rate=0.5), steps="{weight: 50, for: 60s}")

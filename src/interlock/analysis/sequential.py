@@ -151,11 +151,18 @@ class EventShareTest:
         spread = math.sqrt(phi * events * share * (1 - share))
         quantiles = _grid()
         seen = events * share + spread * quantiles
-        calls = 1_000_000
-        found = 0
-        for count in np.clip(np.rint(seen), 0, math.floor(events)).astype(int).tolist():
-            look = Look(count, round(calls * odds), max(0, round(events) - count), calls)
-            found += self.verdict(self.add(Evidence(), look), phi) is Verdict.FAIL
+        calls, whole = 1_000_000, round(events)
+        if whole < MIN_EVENTS:
+            return 0.0
+        counts = np.clip(np.rint(seen), 0, math.floor(events))[:, None]
+        spreads = np.log1p(round(calls * odds) / calls * self.thetas) - math.log1p(
+            round(calls * odds) / calls * self.theta0
+        )
+        scaled = (
+            counts * (np.log(self.thetas / self.theta0) - spreads) - np.maximum(0, whole - counts) * spreads
+        ) / phi
+        top = scaled.max(axis=1)
+        found = int((top + np.log(np.exp(scaled - top[:, None]).mean(axis=1)) >= self.threshold).sum())
         return found / len(quantiles)
 
 

@@ -232,7 +232,7 @@ class Reconciler:
         live = self._known.live(wish.service)
         active = self._known.active(wish.service)
         if active is not None:
-            self._reconsider(active, wish, live)
+            self._reconsider(active, wish, live, observed)
         elif (live is None or live.folder != wish.folder) and self._key(wish) not in self._known.tried:
             self._propose(wish)
 
@@ -248,11 +248,13 @@ class Reconciler:
         known = (wish.service, wish.folder) in self._known.quarantined
         return f"{wish.key} {wish.commit}" if known or self._settled_before(wish.service, wish.folder) else wish.key
 
-    def _reconsider(self, active: Rollout, wish: Wish, live: Target | None) -> None:
+    def _reconsider(self, active: Rollout, wish: Wish, live: Target | None, observed: Observed | None) -> None:
         if active.folder == wish.folder or active.state in FINAL:
             return
         if live is not None and live.folder == wish.folder:
             self._feed(active.id, Aborted("git", f"commit {wish.commit[:12]} asks for the champion again"))
+        elif not _champion_answers(active, observed):
+            raise UnreachableError("the champion is not ready to take over from the candidate", "wait, or abort it")
         else:
             self._feed(active.id, Superseded(wish.commit))
 
@@ -474,6 +476,14 @@ _REQUESTED: dict[str, Callable[[Event], Observation]] = {
     RESUME: lambda event: Resumed(event.actor, _reason(event), event.body.get("advance") is True),
 }
 """What a person's request is to a rollout under way."""
+
+
+def _champion_answers(active: Rollout, observed: Observed | None) -> bool:
+    """Whether a candidate's traffic, if it has any, can be the champion's again."""
+    if active.champion is None or active.shape != "split":
+        return True
+    seen = observed.services.get(active.service) if observed is not None else None
+    return seen is not None and active.champion.bundle in seen.loaded
 
 
 def _reason(event: Event) -> str:

@@ -117,14 +117,14 @@ class Returns:
             raise RefusedError("the branch asks for something else by now", "look at its newest commit, then ask again")
         body = {"service": done.left.service, "version": done.left.version, "folder": done.left.folder}
         quarantined = {**body, "signed": list(done.left.signed), "reason": str(request.body.get("reason", ""))[:400]}
-        self._store.append(self._event("release.quarantined", request, "success", quarantined))
+        left = self._event("release.quarantined", request, "success", quarantined)
+        self.answer(request, memory, done.wanted, f"{reverted.outcome} {reverted.commit}", left)
         memory.quarantine(done.left.service, done.left.folder, done.left.signed)
-        self.answer(request, memory, done.wanted, f"{reverted.outcome} {reverted.commit}")
 
-    def answer(self, request: Event, memory: Memory, serves: Rollout, reverted: str) -> None:
-        """Record what became of a request: `reverted` is an outcome and a commit."""
+    def answer(self, request: Event, memory: Memory, serves: Rollout, reverted: str, *before: NewEvent) -> None:
+        """Record what became of a request, together with `before`: `reverted` is an outcome and a commit."""
         body = {"service": serves.service, "version": serves.version, "reverted": reverted, "request": str(request.id)}
-        self._store.append(self._event("release.reverted", request, "success", body))
+        self._store.append_many([*before, self._event("release.reverted", request, "success", body)])
         self._forget(request, memory)
 
     def _refuse(self, request: Event, memory: Memory, reason: str) -> None:
