@@ -33,12 +33,13 @@ from interlock.base.errors import InterlockError, RefusedError, UnreachableError
 from interlock.base.ids import Ids, uuid7
 from interlock.decision.admin import Observed, ServiceState
 from interlock.rollout import guards, journal
+from interlock.rollout.environments import NotYetError
 from interlock.rollout.manifest import Manifests, parse
 from interlock.rollout.options import ControlOptions, RolloutOptions
 from interlock.rollout.plan import Plan, returning
 from interlock.rollout.ports import Scorers, Source
 from interlock.rollout.states import FINAL, State
-from interlock.rollout.step import step
+from interlock.rollout.step import seconds_since, step
 from interlock.rollout.values import (
     Aborted,
     Admitted,
@@ -338,9 +339,11 @@ class Reconciler:
             else:
                 candidate = gate.check(wish, manifests, champion)
                 plan = gate.plan(wish, manifests)
-        except UnreachableError:
-            raise
         except InterlockError as error:
+            # An environment before this one may take as long as any other hold; what cannot be reached, longer.
+            late = isinstance(error, NotYetError) and self._waited_s(rollout) >= manifests.plan.hold_s
+            if isinstance(error, UnreachableError) and not late:
+                raise
             self._refuse(wish, rollout.version, str(error))
             self._feed(rollout.id, Rejected(str(error)[:1000]))
             return
@@ -349,6 +352,9 @@ class Reconciler:
         generation = seen.generation if seen is not None else 0
         self._feed(rollout.id, Admitted(candidate, plan, champion, generation, manifests.release.fallback))
         self._perform(rollout.id, observed)
+
+    def _waited_s(self, rollout: Rollout) -> float:
+        return seconds_since(rollout.started_ns, self._ports.clock.now_ns())
 
     def _mind_latch(self, rollout: Rollout, seen: ServiceState) -> None:
         latch = seen.latch

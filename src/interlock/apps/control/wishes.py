@@ -19,6 +19,7 @@ from interlock.trust.folder import MODES, folder_digest
 PEOPLE = "people.json"
 TIERS = "policy/tiers.yaml"
 FREEZE = "policy/freeze.yaml"
+ENVIRONMENTS = "policy/environments.yaml"
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def read(source: Source, commit: str, environment: str) -> dict[str, Wish]:
     root = services_root(environment)
     tree = source.read(commit, "")
     plain = {file.path: file.data for file in tree if file.mode in MODES}
-    governed = {path: data for path, data in plain.items() if path in (PEOPLE, TIERS, FREEZE)}
+    governed = {path: data for path, data in plain.items() if path in (PEOPLE, TIERS, FREEZE, ENVIRONMENTS)}
     folders: dict[str, list[SourceFile]] = {}
     for file in tree:
         if file.path.startswith(f"{root}/"):
