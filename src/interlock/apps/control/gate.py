@@ -63,7 +63,8 @@ class AdmissionGate:
         files = governed(wish)
         self._accepted(files)
         if FREEZE in wish.governed:
-            freeze.refuse_if_frozen(freeze.parse(_text(wish.governed[FREEZE], FREEZE)), self._clock.now_ns())
+            windows = freeze.parse(_text(wish.governed[FREEZE], FREEZE))
+            freeze.refuse_if_frozen(windows, self._environment, wish.service, self._clock.now_ns())
         order = wish.governed.get(ENVIRONMENTS)
         self._earlier.require(
             None if order is None else _text(order, ENVIRONMENTS), wish.service, release.bundle, self._clock.now_ns()
