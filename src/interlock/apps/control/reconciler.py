@@ -20,6 +20,7 @@ from typing import Protocol
 import msgspec
 
 from interlock.apps.control.branch import Branch
+from interlock.apps.control.calendar import Calendar
 from interlock.apps.control.effects import Effects, Ground
 from interlock.apps.control.fenced import Fenced
 from interlock.apps.control.fleet import Fleet
@@ -132,6 +133,7 @@ class Reconciler:
         ports, options = self._ports, self._options
         self._returns = Returns(ports.store, ports.source, ports.runner, ports.clock, options, ACTOR)
         self._branch = Branch(self._ports.source, self._ports.runner, self._ports.clock, self._options)
+        self._calendar = Calendar(self._options.environment)
 
     @property
     def _known(self) -> Memory:
@@ -226,6 +228,7 @@ class Reconciler:
         except RefusedError as error:
             self._refuse_branch(str(error))
             return
+        self._calendar.mind(wishes)
         for wish in wishes.values():
             self._attempt(f"consider {wish.service}", lambda wish=wish: self._consider(wish, observed))  # type: ignore[misc]
 
@@ -383,7 +386,8 @@ class Reconciler:
             return
         if look is not None:
             self._attempt("keep a look", lambda: self._keep(rollout, look, seen))
-        self._feed(rollout_id, seen, quiet=True)
+        frozen = self._calendar.frozen(rollout, self._ports.clock.now_ns())
+        self._feed(rollout_id, msgspec.structs.replace(seen, frozen=frozen), quiet=True)
 
     def _keep(self, rollout: Rollout, look: guards.Look, seen: Looked) -> None:
         event = self._looks.record(rollout, look, seen)
