@@ -60,7 +60,8 @@ class Evidence:
     def arms(self, first: int) -> dict[int, Arms]:
         """Counts by generation from `first` on, where the champion met a candidate or a shadow."""
         candidates = self._generations(CANDIDATE)
-        shadows = {parse_key(name)[1]: each for name, each in self._shadows.items()}
+        parsed = ((parse_key(name), each) for name, each in self._shadows.items())
+        shadows = {generation: each for (_, generation, arm), each in parsed if arm == CANDIDATE}
         found = {}
         for generation, champion in self._generations(CHAMPION).items():
             if generation < first:
