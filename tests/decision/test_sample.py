@@ -8,10 +8,12 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from msgspec.structs import replace
 from tests.decision.conftest import make
 
+from interlock.adapters.arrow import columns
 from interlock.apps.job import sample as job
 from interlock.base.clock import NS_PER_S, ManualClock
 from interlock.base.errors import IntegrityError, RefusedError, UnreachableError, UsageError
@@ -20,6 +22,8 @@ from interlock.decision.record import DecisionRecord
 from interlock.decision.sample import Choice, Sample, draw, transaction
 from interlock.decision.segment import SegmentOptions, SegmentWriter
 from interlock.privacy import pan
+from interlock.privacy.token import Tokeniser
+from interlock.serving import bulk
 from interlock.serving.wire import v1
 from interlock.trust.event import NewEvent
 
@@ -140,11 +144,12 @@ def archive(tmp_path: Path) -> Archive:
     return Archive(tmp_path / "segments")
 
 
+@pytest.mark.parametrize("name", [pytest.param("s.jsonl", id="json-lines"), pytest.param("s.parquet", id="parquet")])
 def test_the_file_its_manifest_and_the_event_agree_and_the_file_can_be_replayed(
-    archive: Archive, tmp_path: Path
+    archive: Archive, tmp_path: Path, name: str
 ) -> None:
     events: list[NewEvent] = []
-    target = tmp_path / "sample.jsonl"
+    target = tmp_path / name
     manifest = job.take(archive, choice(), target, events.append, ManualClock(), "ada")
     assert [(each.type, each.actor, each.body["sha256"]) for each in events] == [
         ("data.sampled", "ada", manifest["sha256"])
@@ -156,9 +161,18 @@ def test_the_file_its_manifest_and_the_event_agree_and_the_file_can_be_replayed(
     assert sent[0]["event_time"] == "2026-10-03T04:00:00.000000Z"
     with pytest.raises(UsageError, match="there already"):
         job.take(archive, choice(), target, events.append, ManualClock(), "ada")
-    target.write_bytes(target.read_bytes().replace(b"EUR", b"USD"))
+    target.write_bytes(target.read_bytes()[:-1] + b"x")
     with pytest.raises(IntegrityError):
         job.read(target)
+
+
+def test_the_scoring_job_takes_a_sample_as_it_is(archive: Archive, tmp_path: Path) -> None:
+    target = tmp_path / "s.parquet"
+    manifest = job.take(archive, choice(), target, [].append, ManualClock(), "ada")
+    taken = bulk.take(columns.raw(pq.read_table(target)), ("EUR",), Tokeniser(KEY))
+    assert (taken.rejected, len(taken.event_ns)) == ((), manifest["transactions"])
+    assert [int(at) for at in taken.event_ns] == [int(line["event_ns"]) for line in job.read(target)]
+    assert set(taken.inputs["card"]) == {line["card"] for line in job.read(target)}
 
 
 def test_without_the_event_there_is_no_sample(archive: Archive, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 
 def take(  # long: the options of one command
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write, JSON lines; its manifest beside it.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write: .parquet, or JSON lines.")],
     service: Annotated[str, typer.Option(help="The service that was called.")] = "fraud",
     since: Annotated[str | None, typer.Option("--from", help="RFC 3339; a day before --to if not given.")] = None,
     until: Annotated[str | None, typer.Option("--to", help="RFC 3339, excluded; now if not given.")] = None,

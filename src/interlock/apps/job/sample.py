@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from interlock.adapters.arrow import transactions
 from interlock.base.canonical import canonical, digest_of
 from interlock.base.clock import Clock, rfc3339
 from interlock.base.errors import IntegrityError, RefusedError, UsageError
@@ -25,12 +26,15 @@ from interlock.decision.sample import Choice, draw, transaction
 from interlock.trust.event import NewEvent
 
 SCHEMA = 1
+PARQUET = ".parquet"
 
 
 def take(  # long: where from, what, where to, and who
     archive: Archive, choice: Choice, target: Path, append: Callable[[NewEvent], object], clock: Clock, user: str
 ) -> dict[str, Any]:
-    """Draw a sample and write `target` (JSON lines) and `target.manifest.json`; returns the manifest.
+    """Draw a sample; write `target` and `target.manifest.json`; returns the manifest.
+
+    A target that ends in .parquet is what `interlock score` reads; any other is JSON lines.
 
     Raises:
         UsageError: the target is there already.
@@ -43,7 +47,7 @@ def take(  # long: where from, what, where to, and who
     sample = draw(archive.records(choice.from_ns, choice.to_ns), choice, secrets.token_bytes(32))
     if not sample.lines:
         raise RefusedError("no transaction was chosen", "widen the time, the rate or the limit")
-    data = b"\n".join(sample.lines) + b"\n"
+    data = _encoded(sample.lines, target)
     manifest = {
         "schema": SCHEMA,
         "kind": "interlock-replay-sample",
@@ -86,7 +90,7 @@ def read(source: Path) -> Iterator[dict[str, Any]]:
         raise UsageError(f"{source} is no sample with a manifest", "copy both files") from error
     if manifest.get("sha256") != digest_of(data):
         raise IntegrityError("the sample is not what its manifest says", "copy it anew")
-    return map(json.loads, data.splitlines())
+    return iter(transactions.decode(data)) if source.suffix == PARQUET else map(json.loads, data.splitlines())
 
 
 def requests(lines: Iterator[dict[str, Any]], now_ns: int) -> Iterator[tuple[str, bytes]]:
@@ -96,6 +100,12 @@ def requests(lines: Iterator[dict[str, Any]], now_ns: int) -> Iterator[tuple[str
         shift_ns = now_ns - int(line["event_ns"]) if shift_ns is None else shift_ns
         body = transaction(line, shift_ns)
         yield body["transaction_id"], msgspec.json.encode({"instances": [body]})
+
+
+def _encoded(lines: Sequence[bytes], target: Path) -> bytes:
+    if target.suffix == PARQUET:
+        return transactions.encode([json.loads(line) for line in lines])
+    return b"\n".join(lines) + b"\n"
 
 
 def _event(manifest: dict[str, Any], clock: Clock, user: str) -> NewEvent:
