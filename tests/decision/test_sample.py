@@ -1,31 +1,22 @@
-"""A replay sample: whole cards, none of production's tokens, no card numbers, and on record."""
+"""A replay sample: whole cards, none of production's tokens, no card numbers."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import secrets
-from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 from msgspec.structs import replace
 from tests.decision.conftest import make
 
-from interlock.adapters.arrow import columns
-from interlock.apps.job import sample as job
-from interlock.base.clock import NS_PER_S, ManualClock
-from interlock.base.errors import IntegrityError, RefusedError, UnreachableError, UsageError
-from interlock.decision.archive import Archive
+from interlock.base.clock import NS_PER_S
+from interlock.base.errors import RefusedError, UsageError
 from interlock.decision.record import DecisionRecord
 from interlock.decision.sample import Choice, Sample, draw, transaction
-from interlock.decision.segment import SegmentOptions, SegmentWriter
 from interlock.privacy import pan
-from interlock.privacy.token import Tokeniser
-from interlock.serving import bulk
 from interlock.serving.wire import v1
-from interlock.trust.event import NewEvent
 
 START_NS = 1_790_000_000 * NS_PER_S
 KEY = bytes(range(32))
@@ -82,8 +73,8 @@ def test_the_limit_leaves_out_whole_cards() -> None:
 
 
 def test_no_token_and_no_name_of_production_is_in_it() -> None:
-    text = b"\n".join(draw(MADE, choice(rate=1.0), KEY).lines).decode()
-    for one in MADE:
+    text = b"\n".join(draw(MADE[:CARDS], choice(rate=1.0), KEY).lines).decode()
+    for one in MADE[:CARDS:10]:
         assert one.transaction_id not in text
         assert not any(str(one.inputs[kind]) in text for kind in ("card", "terminal", "device", "ip"))
 
@@ -134,53 +125,3 @@ def test_a_line_is_a_transaction_that_the_scorer_takes_with_a_number_of_no_issue
 def test_a_choice_of_nothing_is_refused(changed: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         choice(**changed)
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Archive:
-    out = SegmentWriter(tmp_path / "segments", "w0", lambda: START_NS, SegmentOptions(size_bytes=1024 * 1024))
-    out.append(MADE)
-    out.close()
-    return Archive(tmp_path / "segments")
-
-
-@pytest.mark.parametrize("name", [pytest.param("s.jsonl", id="json-lines"), pytest.param("s.parquet", id="parquet")])
-def test_the_file_its_manifest_and_the_event_agree_and_the_file_can_be_replayed(
-    archive: Archive, tmp_path: Path, name: str
-) -> None:
-    events: list[NewEvent] = []
-    target = tmp_path / name
-    manifest = job.take(archive, choice(), target, events.append, ManualClock(), "ada")
-    assert [(each.type, each.actor, each.body["sha256"]) for each in events] == [
-        ("data.sampled", "ada", manifest["sha256"])
-    ]
-    assert manifest["transactions"] == len(list(job.read(target)))
-    now = START_NS + 10**6 * NS_PER_S
-    sent = [json.loads(body)["instances"][0] for _, body in job.requests(job.read(target), now)]
-    assert [one["amount"] for one in sent] == [line["amount"] for line in job.read(target)]
-    assert sent[0]["event_time"] == "2026-10-03T04:00:00.000000Z"
-    with pytest.raises(UsageError, match="there already"):
-        job.take(archive, choice(), target, events.append, ManualClock(), "ada")
-    target.write_bytes(target.read_bytes()[:-1] + b"x")
-    with pytest.raises(IntegrityError):
-        job.read(target)
-
-
-def test_the_scoring_job_takes_a_sample_as_it_is(archive: Archive, tmp_path: Path) -> None:
-    target = tmp_path / "s.parquet"
-    manifest = job.take(archive, choice(), target, [].append, ManualClock(), "ada")
-    taken = bulk.take(columns.raw(pq.read_table(target)), ("EUR",), Tokeniser(KEY))
-    assert (taken.rejected, len(taken.event_ns)) == ((), manifest["transactions"])
-    assert [int(at) for at in taken.event_ns] == [int(line["event_ns"]) for line in job.read(target)]
-    assert set(taken.inputs["card"]) == {line["card"] for line in job.read(target)}
-
-
-def test_without_the_event_there_is_no_sample(archive: Archive, tmp_path: Path) -> None:
-    def away(event: NewEvent) -> None:
-        raise UnreachableError("the control API does not answer", "start it")
-
-    with pytest.raises(UnreachableError):
-        job.take(archive, choice(), tmp_path / "sample.jsonl", away, ManualClock(), "ada")
-    assert [path.name for path in tmp_path.iterdir()] == ["segments"]
-    with pytest.raises(RefusedError, match="no transaction"):
-        job.take(archive, choice(service="loans"), tmp_path / "s", away, ManualClock(), "ada")

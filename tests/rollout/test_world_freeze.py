@@ -39,9 +39,9 @@ def test_a_rollout_under_way_is_held_and_goes_on_when_the_freeze_ends() -> None:
     world.release("1.1.0")
     world.run(4)
     share = rollouts(world)[-1].share
-    freeze(world, 12)
+    freeze(world, 6)
     held(world)
-    world.run(5)
+    world.run(1)
     assert rollouts(world)[-1].share == share
     world.finish()
     assert world.serving() == "1.1.0"
