@@ -269,6 +269,9 @@ def _group(group: str, given: _Given) -> Any:
 def _convert(value: Any, kind: Any, where: str) -> Any:
     if isinstance(value, str) and get_origin(kind) is tuple:
         value = [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, str) and get_origin(kind) is dict:
+        # NAME=VALUE, NAME=VALUE: a value may hold further equals signs.
+        value = dict(part.strip().partition("=")[::2] for part in value.split(",") if part.strip())
     try:
         return msgspec.convert(value, kind, strict=not isinstance(value, str), dec_hook=_decode)
     except msgspec.ValidationError as error:

@@ -203,3 +203,24 @@ def test_old_segments_are_not_read_for_a_transaction(shift: Shift) -> None:
     found = Archive(shift.folder).latest("fraud", "t-11")
     assert found is not None  # found in the newest: what is older than that cannot be newer
     assert Archive(shift.folder).latest("fraud", "t-2", since_ns=made[8].received_ns) is None
+
+
+def test_the_records_of_a_time_are_read_out_of_the_segments_of_that_time(tmp_path: Path, make_record: Make) -> None:
+    """One segment a minute, the clock of the writer a little behind that of the door."""
+    minute = 60 * NS_PER_S
+    made = []
+    for n in range(10):
+        at = START_NS + n * minute
+        out = SegmentWriter(tmp_path, "w0", lambda at=at: at + NS_PER_S, SMALL)  # type: ignore[misc]
+        made.append(make_record(n, received_ns=at))
+        out.append([made[-1]])
+        out.close()
+    sealing.sweep(tmp_path)
+    archive = Archive(tmp_path)
+    assert list(archive.records()) == made
+    assert list(archive.records(START_NS + 3 * minute, START_NS + 6 * minute)) == made[3:6]
+    assert list(archive.records(START_NS + 8 * minute)) == made[8:]
+    (tmp_path / sorted(path.name for path in tmp_path.glob("*.seg"))[0]).write_bytes(b"")
+    assert list(archive.records(START_NS + 8 * minute)) == made[8:]
+    with pytest.raises(IntegrityError):
+        list(archive.records(0, START_NS + minute))

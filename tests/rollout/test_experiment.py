@@ -6,7 +6,18 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from interlock.decision.counts import BATCH_BINS, COUNTS, FLAGGED, GROUPS, REQUESTS, ArmCounts, ShadowCounts
+from interlock.decision.counts import (
+    BATCH_BINS,
+    COUNTS,
+    FLAGGED,
+    GROUPS,
+    REQUESTS,
+    ArmCounts,
+    ShadowCounts,
+    WorkerCounts,
+    key,
+)
+from interlock.rollout.evidence import Evidence
 from interlock.rollout.experiment import wilson, winner
 from interlock.rollout.guards import Arms
 from interlock.rollout.plan import Experiment
@@ -97,3 +108,15 @@ def test_wilson_agrees_with_a_worked_example() -> None:
     """81 of 263: Newcombe, Statistics in Medicine 1998, table I."""
     low, high = wilson(81 / 263, 263)
     assert (round(low, 4), round(high, 4)) == (0.2553, 0.3662)
+
+
+def test_only_the_candidate_as_a_shadow_is_evidence() -> None:
+    def worker(name: str) -> WorkerCounts:
+        shadow = ShadowCounts(pairs=10).pack()
+        arms = {key("fraud", 4, "champion"): counts(10, 0).pack()}
+        return WorkerCounts("w0", "r", arms, {key("fraud", 4, name): shadow})
+
+    for name, expected in (("candidate", [4]), ("shadow-1", [])):
+        evidence = Evidence("fraud")
+        evidence.feed([worker(name)], 1, 0)
+        assert list(evidence.arms(1)) == expected

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.builders import tiny_bundle
+from tests.rollout.test_environments import POLICY, Staging
 from tests.world import MemoryGit
 
 from interlock import settings
@@ -205,6 +206,24 @@ def test_a_frozen_calendar_is_honoured(office: Office) -> None:
     calendar = office.git.tree(office.git.head())["policy/freeze.yaml"].decode().replace("  windows: []\n", windows)
     commit = office.git.push({"policy/freeze.yaml": calendar.encode()})
     assert "frozen: audit" in refusal(office, office.wish(commit))
+
+
+def test_a_release_enters_once_its_bundle_has_settled_in_the_environment_before(office: Office, tmp_path: Path) -> None:
+    staging = Staging(tmp_path / "elsewhere")
+    bundle = office.bundle()
+    rollout = replace(
+        office.settings.rollout,
+        before_logs={"staging": str(staging.folder)},
+        before_keys={"staging": staging.signer.verifier.to_text()},
+    )
+    configured = replace(office.settings, rollout=rollout)
+    office.gate = AdmissionGate(office.store, office.sequencer, configured, office.clock, office.git)
+    assert "the settings have staging" in refusal(office, office.sign(office.propose(bundle)))
+    office.git.push({"policy/environments.yaml": POLICY.encode()})
+    wish = office.sign(office.propose(bundle))
+    assert "not settled in staging" in refusal(office, wish)
+    staging.settle(office.clock.now_ns() // NS_PER_S - 600, bundle=bundle.digest)
+    assert office.check(wish).bundle == bundle.digest
 
 
 def test_routing_is_judged_against_the_other_services_of_the_commit(office: Office) -> None:

@@ -155,7 +155,11 @@ class Fleet:
     def read(self) -> list[WorkerCounts]:
         found = []
         for worker, counts in enumerate(self.counts):
-            arms = {key("fraud", g, name): part.pack() for g, both in counts.items() for name, part in zip(NAMES, both)}
+            arms = {
+                key("fraud", g, name): part.pack()
+                for g, both in counts.items()
+                for name, part in zip(NAMES, both, strict=False)
+            }
             shadows = {key("fraud", g, "candidate"): both[2].pack() for g, both in counts.items()}
             found.append(WorkerCounts(f"w{worker}", str(self.lives[worker]), arms, shadows))
         return found

@@ -209,6 +209,7 @@ def test_a_shadow_is_compared_pair_by_pair_and_answers_nobody() -> None:
         (side,) = route.shadows
         assert (side.shadow.pairs, side.shadow.up, side.shadow.down) == (CARDS, CARDS, 0)
         assert side.shadow.largest == pytest.approx(0.2)
+        assert list(route.packed()[1]) == [counts.key("fraud", route.table.generation, "candidate")]
         assert totals(side.counts) == {}
         assert worker.pipeline.oldest() == 1
 

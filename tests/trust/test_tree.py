@@ -87,6 +87,15 @@ def test_the_root_is_that_of_the_naive_tree(size: int) -> None:
     assert merkle.root(leaves_of(size)) == naive(leaves_of(size))
 
 
+def test_a_tree_that_grows_leaf_by_leaf_has_every_root_on_its_way() -> None:
+    tree, leaves = merkle.Tree(), leaves_of(70)
+    for size in range(len(leaves) + 1):
+        assert (tree.size, tree.root()) == (size, merkle.root(leaves[:size]))
+        before = tree.copy()
+        tree.add(merkle.leaf_hash(leaves[size % 70]))
+        assert before.root() != tree.root()
+
+
 @given(st.integers(1, 300).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1))))
 def test_a_proof_of_inclusion_holds_for_its_leaf_and_no_other(drawn: tuple[int, int]) -> None:
     size, index = drawn

@@ -143,10 +143,23 @@ class Archive:
             if any(needle in data for needle in needles):
                 yield from self._matching(name, data, needles)
 
-    def records(self) -> Iterator[DecisionRecord]:
-        """Every record of every segment, oldest segment first."""
-        for name, data in self._files():
-            yield from self._parsed(name, data).records()
+    def records(self, since_ns: int = 0, until_ns: int | None = None) -> Iterator[DecisionRecord]:
+        """The records received from one time to another, or all, oldest segment first.
+
+        Raises:
+            IntegrityError: a segment that may hold one is not what its seal says.
+        """
+        if not since_ns and until_ns is None:
+            for name, data in self._files():
+                yield from self._parsed(name, data).records()
+            return
+        until_slack = None if until_ns is None else until_ns + SLACK_NS
+        for name in self._since(self._known(), since_ns - SLACK_NS, until_slack):
+            data = self._bytes(name)
+            if data or name in self._numbers:
+                for record in self._parsed(name, data).records():
+                    if since_ns <= record.received_ns and (until_ns is None or record.received_ns < until_ns):
+                        yield record
 
     def proof(self, found: Found) -> Inclusion:
         """Proof that the record belongs to its segment's sealed root.

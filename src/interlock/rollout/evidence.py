@@ -97,9 +97,8 @@ class Evidence:
     def arms(self) -> dict[int, Arms]:
         """Counts by generation, where the champion met a candidate or a shadow."""
         candidates = self._generations(CANDIDATE)
-        shadows = {
-            parse_key(name)[1]: each for (name, _), each in self._totals.items() if isinstance(each, ShadowCounts)
-        }
+        paired = ((parse_key(name), each) for (name, _), each in self._totals.items() if isinstance(each, ShadowCounts))
+        shadows = {generation: each for (_, generation, arm), each in paired if arm == CANDIDATE}
         return {
             generation: Arms(champion, candidates.get(generation), shadows.get(generation))
             for generation, champion in sorted(self._generations(CHAMPION).items())

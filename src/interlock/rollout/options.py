@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,10 @@ class RolloutOptions:
     """Days after which a release that has stopped serving is out of that horizon."""
     git_timeout_s: float = 20.0
     """Seconds one git command may take."""
+    before_logs: dict[str, str] = field(default_factory=dict)
+    """By environment that comes before this one: the folder of its transparency log, copied or mounted."""
+    before_keys: dict[str, str] = field(default_factory=dict)
+    """By environment that comes before this one: its log's verifier key, the line in its trust/log.vkey."""
 
 
 @dataclass(frozen=True)

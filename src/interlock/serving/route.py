@@ -11,7 +11,7 @@ from interlock.decision import counts
 from interlock.decision.counts import ArmCounts, ShadowCounts
 from interlock.decision.decide import Model, Vectors
 from interlock.decision.split import splitter
-from interlock.decision.table import CANDIDATE, CHAMPION, NOBODY, Arm, RouteTable
+from interlock.decision.table import CHAMPION, NOBODY, Arm, RouteTable
 from interlock.features.definition import FeatureSet
 from interlock.serving import fence
 from interlock.serving.arms import Lane
@@ -93,8 +93,8 @@ class Route:
         arms = {counts.key(service, generation, side.arm.name): side.counts.pack() for side in self.sides}
         if self.fallback.total(counts.REQUESTS):
             arms[counts.key(service, generation, FALLBACK)] = self.fallback.pack()
-        names = [counts.key(service, generation, CANDIDATE) for _ in self.shadows]
-        return arms, {name: side.shadow.pack() for name, side in zip(names, self.shadows, strict=True)}
+        beside = {counts.key(service, generation, side.arm.name): side.shadow.pack() for side in self.shadows}
+        return arms, beside
 
 
 class _Left:

@@ -78,6 +78,7 @@ TYPES = (
     "segment.sealed",
     "decision.explained",
     "batch.scored",
+    "data.sampled",
 )
 _KNOWN = frozenset(TYPES)
 

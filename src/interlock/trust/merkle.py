@@ -83,3 +83,35 @@ def verify_inclusion(leaf: bytes, index: int, size: int, path: Sequence[bytes], 
         node, last = node >> 1, last >> 1
     if not valid or last != 0 or found != expected:
         raise IntegrityError("the inclusion proof does not hold", "keep the proof and the log as evidence")
+
+
+class Tree:
+    """A tree that grows leaf by leaf and keeps only its perfect subtrees: its size and its root."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._peaks: list[tuple[int, bytes]] = []
+
+    def add(self, leaf: bytes) -> None:
+        """Add a leaf by its hash."""
+        height, top = 0, leaf
+        while self._peaks and self._peaks[-1][0] == height:
+            top = node_hash(self._peaks.pop()[1], top)
+            height += 1
+        self._peaks.append((height, top))
+        self.size += 1
+
+    def root(self) -> bytes:
+        """The root over all leaves."""
+        if not self._peaks:
+            return hashlib.sha256(b"").digest()
+        top = self._peaks[-1][1]
+        for _, left in reversed(self._peaks[:-1]):
+            top = node_hash(left, top)
+        return top
+
+    def copy(self) -> Tree:
+        """Another that grows on its own."""
+        other = Tree()
+        other.size, other._peaks = self.size, list(self._peaks)
+        return other

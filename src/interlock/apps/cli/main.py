@@ -21,6 +21,7 @@ NOUNS: tuple[str, ...] = (
     "interlock.apps.cli.data",
     "interlock.apps.cli.train",
     "interlock.apps.cli.score",
+    "interlock.apps.cli.sample",
     "interlock.apps.cli.model",
     "interlock.apps.cli.release",
     "interlock.apps.cli.approval",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from interlock.apps.cli import rollout_actions
+from interlock.apps.cli import experiment, rollout_actions
 from interlock.apps.cli.output import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_ROLLED_BACK, Output, emit, rows
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     group.command("list")(listing)
     group.command()(show)
     rollout_actions.add_to(group)
+    group.command()(experiment.outcomes)
     app.add_typer(group, name="rollout")
 
 

@@ -61,6 +61,7 @@ APPENDABLE = frozenset(
         "release.proposed",
         "decision.explained",
         "batch.scored",
+        "data.sampled",
     }
 )
 """What `events.append` covers. Any other type has an action of its own, or only the platform may write it."""

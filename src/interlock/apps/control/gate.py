@@ -1,10 +1,10 @@
 """The gate: judges a wish, and makes its admission: first in the log, then on disk, then it may load.
 
 Checked, each with its reason: the bundle's digests and what the manifests echo of it, the freeze
-calendar, the way of advancing that the tier allows, the request's form against the champion's, the
-authors and what their commits prove, and the quorum of signatures, under people and policies that
-this installation accepts. An interrupted admission is finished, not made twice: the core is rebuilt
-from the logged moment and must give the logged digest.
+calendar, the environments before this one, the way of advancing that the tier allows, the request's
+form against the champion's, the authors and what their commits prove, and the quorum of signatures,
+under people and policies that this installation accepts. An interrupted admission is finished, not
+made twice: the core is rebuilt from the logged moment and must give the logged digest.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from __future__ import annotations
 import json
 from pathlib import PurePosixPath
 
+from interlock.apps.control.environments import EarlierLogs
 from interlock.apps.control.sequencer import Sequencer
 from interlock.apps.control.subject import authors, governed, subject
-from interlock.apps.control.wishes import FREEZE, Wish, read
+from interlock.apps.control.wishes import ENVIRONMENTS, FREEZE, Wish, read
 from interlock.base.canonical import digest_hex
 from interlock.base.clock import Clock
 from interlock.base.errors import RefusedError, UsageError
@@ -51,6 +52,8 @@ class AdmissionGate:
         self._environment = settings.rollout.environment
         self._clock = clock
         self._source = source
+        options = settings.rollout
+        self._earlier = EarlierLogs(options.environment, options.before_logs, options.before_keys)
 
     def check(self, wish: Wish, manifests: Manifests, champion: Target | None) -> Target:
         """The admitted target; raises why not."""
@@ -60,7 +63,12 @@ class AdmissionGate:
         files = governed(wish)
         self._accepted(files)
         if FREEZE in wish.governed:
-            freeze.refuse_if_frozen(freeze.parse(_text(wish.governed[FREEZE], FREEZE)), self._clock.now_ns())
+            windows = freeze.parse(_text(wish.governed[FREEZE], FREEZE))
+            freeze.refuse_if_frozen(windows, self._environment, wish.service, self._clock.now_ns())
+        order = wish.governed.get(ENVIRONMENTS)
+        self._earlier.require(
+            None if order is None else _text(order, ENVIRONMENTS), wish.service, release.bundle, self._clock.now_ns()
+        )
         what = subject(wish, manifests, self._places.bundles, self._authors(wish, champion), self._environment)
         self._compatible(release.bundle, champion)
         self.plan(wish, manifests)

@@ -16,12 +16,13 @@ from typing import Any, TypeVar
 
 from interlock.apps.control.gate import statements
 from interlock.apps.control.subject import echoed
-from interlock.apps.control.wishes import FREEZE, PEOPLE, TIERS, Wish, read
+from interlock.apps.control.wishes import ENVIRONMENTS, FREEZE, PEOPLE, TIERS, Wish, read
+from interlock.base.clock import rfc3339
 from interlock.base.errors import InterlockError, RefusedError, UsageError
 from interlock.registry import bundle as bundles
 from interlock.registry.bundle import Bundle
 from interlock.registry.lineage import lineage_of
-from interlock.rollout import freeze
+from interlock.rollout import environments, freeze
 from interlock.rollout.manifest import Manifests, Release, parse, refuse_second_hops
 from interlock.rollout.policy import advancing
 from interlock.rollout.ports import SourceFile
@@ -53,6 +54,7 @@ class Report:
         approved: who has approved, by role.
         missing: roles that nobody has approved as.
         notes: why statements do not count.
+        freezes: what is frozen in the next fourteen days.
     """
 
     environment: str
@@ -66,6 +68,7 @@ class Report:
     approved: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    freezes: list[str] = field(default_factory=list)
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
@@ -141,7 +144,7 @@ class _Law:
 
     people: People | None
     tiers: TierPolicy | None
-    frozen: str | None
+    windows: tuple[freeze.Window, ...]
     now_ns: int
 
 
@@ -152,12 +155,9 @@ def _law(repo: Path, now_ns: int) -> tuple[_Law, list[str]]:
     tiers = _try(problems, lambda: TierPolicy.parse(_needed(files, TIERS)))
     calendar = files.get(FREEZE, b"").decode("utf-8", "replace")
     windows = _try(problems, lambda: freeze.parse(calendar, FREEZE)) if calendar else None
-    frozen = None
-    try:
-        freeze.refuse_if_frozen(windows or (), now_ns)
-    except RefusedError as error:
-        frozen = error.message
-    return _Law(people, tiers, frozen, now_ns), problems
+    if order := files.get(ENVIRONMENTS, b"").decode("utf-8", "replace"):
+        _try(problems, lambda: environments.parse(order, ENVIRONMENTS))
+    return _Law(people, tiers, windows or (), now_ns), problems
 
 
 def _needed(files: Mapping[str, bytes], name: str) -> bytes:
@@ -179,7 +179,10 @@ class _Judge:
         understood = {service: _understood(wish) for service, wish in wishes.items()}
         releases = {service: found.release if found else None for service, found in understood.items()}
         for service, wish in sorted(wishes.items()):
-            report = Report(name, service, wish.folder, frozen=self._law.frozen)
+            frozen = freeze.frozen(self._law.windows, name, service, self._law.now_ns)
+            report = Report(name, service, wish.folder, frozen=frozen or None)
+            ahead = freeze.upcoming(self._law.windows, name, service, self._law.now_ns)
+            report.freezes = [f"{rfc3339(span.start_ns)} to {rfc3339(span.end_ns)}: {span.reason}" for span in ahead]
             others = {other: release for other, release in releases.items() if other != service}
             manifests = _try(report.problems, lambda wish=wish: _manifests(wish))  # type: ignore[misc]
             if manifests is not None:

@@ -20,6 +20,7 @@ from typing import Protocol
 import msgspec
 
 from interlock.apps.control.branch import Branch
+from interlock.apps.control.calendar import Calendar
 from interlock.apps.control.effects import Effects, Ground
 from interlock.apps.control.fenced import Fenced
 from interlock.apps.control.fleet import Fleet
@@ -33,13 +34,14 @@ from interlock.base.errors import InterlockError, RefusedError, UnreachableError
 from interlock.base.ids import Ids, uuid7
 from interlock.decision.admin import Observed, ServiceState
 from interlock.rollout import journal
+from interlock.rollout.environments import NotYetError
 from interlock.rollout.manifest import Manifests, parse
 from interlock.rollout.options import ControlOptions, RolloutOptions
 from interlock.rollout.plan import Plan, returning
 from interlock.rollout.ports import Scorers, Source
 from interlock.rollout.sight import Sight
 from interlock.rollout.states import FINAL, State
-from interlock.rollout.step import step
+from interlock.rollout.step import seconds_since, step
 from interlock.rollout.values import (
     Aborted,
     Admitted,
@@ -131,6 +133,7 @@ class Reconciler:
         ports, options = self._ports, self._options
         self._returns = Returns(ports.store, ports.source, ports.runner, ports.clock, options, ACTOR)
         self._branch = Branch(self._ports.source, self._ports.runner, self._ports.clock, self._options)
+        self._calendar = Calendar(self._options.environment)
 
     @property
     def _known(self) -> Memory:
@@ -225,6 +228,7 @@ class Reconciler:
         except RefusedError as error:
             self._refuse_branch(str(error))
             return
+        self._calendar.mind(wishes)
         for wish in wishes.values():
             self._attempt(f"consider {wish.service}", lambda wish=wish: self._consider(wish, observed))  # type: ignore[misc]
 
@@ -340,9 +344,11 @@ class Reconciler:
             else:
                 candidate = gate.check(wish, manifests, champion)
                 plan = gate.plan(wish, manifests)
-        except UnreachableError:
-            raise
         except InterlockError as error:
+            # An environment before this one may take as long as any other hold; what cannot be reached, longer.
+            late = isinstance(error, NotYetError) and self._waited_s(rollout) >= manifests.plan.hold_s
+            if isinstance(error, UnreachableError) and not late:
+                raise
             self._refuse(wish, rollout.version, str(error))
             self._feed(rollout.id, Rejected(str(error)[:1000]))
             return
@@ -351,6 +357,9 @@ class Reconciler:
         generation = seen.generation if seen is not None else 0
         self._feed(rollout.id, Admitted(candidate, plan, champion, generation, manifests.release.fallback))
         self._perform(rollout.id, observed)
+
+    def _waited_s(self, rollout: Rollout) -> float:
+        return seconds_since(rollout.started_ns, self._ports.clock.now_ns())
 
     def _mind_latch(self, rollout: Rollout, seen: ServiceState) -> None:
         latch = seen.latch
@@ -374,7 +383,8 @@ class Reconciler:
         rollout = self._known.rollouts.get(rollout_id)
         if rollout is None or rollout.plan is None or rollout.state in FINAL:
             return
-        sight = self._looks.read(rollout, observed)
+        frozen = self._calendar.frozen(rollout, self._ports.clock.now_ns())
+        sight = self._looks.read(rollout, observed, frozen)
         if sight is None:
             return
         self._attempt("keep a look", lambda: self._keep(rollout, sight))

@@ -20,6 +20,7 @@ from interlock.trust.folder import MODES, folder_digest
 PEOPLE = "people.json"
 TIERS = "policy/tiers.yaml"
 FREEZE = "policy/freeze.yaml"
+ENVIRONMENTS = "policy/environments.yaml"
 
 
 class Tree(Protocol):
@@ -70,7 +71,7 @@ def read(source: Tree, commit: str, environment: str) -> dict[str, Wish]:
     root = services_root(environment)
     tree = source.read(commit, "")
     plain = {file.path: file.data for file in tree if file.mode in MODES}
-    governed = {path: data for path, data in plain.items() if path in (PEOPLE, TIERS, FREEZE)}
+    governed = {path: data for path, data in plain.items() if path in (PEOPLE, TIERS, FREEZE, ENVIRONMENTS)}
     folders: dict[str, list[SourceFile]] = {}
     for file in tree:
         if file.path.startswith(f"{root}/"):
