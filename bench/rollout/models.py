@@ -2,8 +2,8 @@
 
 Every version is a bundle of its own, registered like a trained one. *Good* versions hold the very
 files of one of two trainings. *Bad* ones are a trained model with one thing changed: thresholds that
-flag everybody, or a graph that raises, never returns, or is slow on what live traffic brings and the
-golden vectors do not (amounts above a limit), or that reads beyond its input (a native crash).
+flag everybody, golden scores that it does not give, or a graph that raises or never returns on what
+live traffic brings and the golden vectors do not (amounts above a limit).
 """
 
 from __future__ import annotations
@@ -48,15 +48,10 @@ def hangs(bundle: Bundle) -> dict[str, bytes]:
     return _guarded(bundle, _loop_nodes)
 
 
-def crashes(bundle: Bundle) -> dict[str, bytes]:
-    """A model that reads far beyond its input: its process ends with SIGSEGV."""
-    model = onnx.load_from_string(bundle.files["model.onnx"])
-    tree = next(node for node in model.graph.node if node.op_type.startswith("TreeEnsemble"))
-    for attribute in tree.attribute:
-        if attribute.name == "nodes_featureids":
-            del attribute.ints[:]
-            attribute.ints.extend([(1 << 31) - 1] * len(_ints(tree, "nodes_nodeids")))
-    return {"model.onnx": _bytes(model)}
+def misremembers(bundle: Bundle) -> dict[str, bytes]:
+    """Golden scores that the model does not give: what was built is not what was trained."""
+    golden = bundle.golden
+    return {"golden.json": canonical({**golden, "scores": [1.0 - score for score in golden["scores"]]})}
 
 
 def ballasted(bundle: Bundle, layers: int) -> dict[str, bytes]:
@@ -161,10 +156,6 @@ def _add_to_score(model: onnx.ModelProto, output: str, nodes: list[onnx.NodeProt
             if name == output:
                 node.output[place] = "score_before"
     model.graph.node.extend([*nodes, helper.make_node("Add", ["score_before", what], [output])])
-
-
-def _ints(node: onnx.NodeProto, name: str) -> list[int]:
-    return list(next(attribute.ints for attribute in node.attribute if attribute.name == name))
 
 
 def _bytes(model: onnx.ModelProto) -> bytes:

@@ -34,7 +34,7 @@ AA = _HEAD + _LINE.format(steps="{shadow: 1s}, {weight: 10, for: 1500ms}, {weigh
 BAD: tuple[tuple[str, Callable[[Bundle], dict[str, bytes]], str], ...] = (
     ("flags everybody", models.flags_everybody, "rolled_back"),
     ("raises on live traffic", models.raises, "rolled_back"),
-    ("crashes", models.crashes, "refused"),
+    ("does not score as recorded", models.misremembers, "refused"),
     ("hangs on live traffic", models.hangs, "rolled_back"),
 )
 BAD_EVERY = 5
@@ -65,7 +65,7 @@ def play(shop: Shop, wanted: Wanted) -> dict[str, Any]:
     found = figures.row(what, told.entries, commit_ns, shop.progress().get("failures", []))
     words = f"{found['version']} {wanted.kind}: {found['outcome']}"
     times = f"majority {found['commit_to_majority_s']} s, back {found['breach_to_champion_s']} s"
-    print(f"{words}; {times}; {found['failed_requests']} failed; {found['reason'] or ''}", flush=True)
+    print(f"{words}; {times}; {found['failed_requests']} failed; {found['reason'] or ''}; {found['parts_s']}", flush=True)
     return found
 
 

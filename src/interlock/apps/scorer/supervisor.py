@@ -136,10 +136,12 @@ class Supervisor:
         await asyncio.to_thread(self._checks.check, service, bundle, folder)
         report: dict[str, Any] = {}
         if bundle not in self._loaded:
-            tried = await self._trials.run(self._settings.places.bundles, bundle)
+            try:
+                tried = await self._trials.run(self._settings.places.bundles, bundle)
+            finally:  # a refused bundle used up its process too
+                prewarm = asyncio.create_task(self._trials.prewarm())
+                prewarm.add_done_callback(lambda task: task.exception())
             report = tried.flat()
-            prewarm = asyncio.create_task(self._trials.prewarm())
-            prewarm.add_done_callback(lambda task: task.exception())
         async with self._crew.changes:
             self._wanted[bundle] = service, folder
         try:

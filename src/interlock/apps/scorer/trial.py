@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import sys
+from functools import partial
 
 from interlock.adapters.onnx.runtime import OnnxRuntime
 from interlock.base.clock import SystemClock
@@ -29,7 +30,8 @@ def main() -> None:
     os.dup2(2, 1)
     line = sys.stdin.buffer.readline()
     if line:
-        os.write(out, trial.child(line, OnnxRuntime.from_bytes, SystemClock()))
+        begun = partial(os.write, out, trial.BEGUN)
+        os.write(out, trial.child(line, OnnxRuntime.from_bytes, SystemClock(), begun))
     os.close(out)
 
 
