@@ -77,7 +77,9 @@ def world(rollouts: int) -> dict[str, Any] | None:
 
 def machine() -> dict[str, Any]:
     """What it ran on."""
-    models = [line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    models = [
+        line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+    ]
     git = subprocess.run(["git", "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
     packages = {name: version(name) for name in ("onnxruntime", "uvloop", "numpy")}
     return {

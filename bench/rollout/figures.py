@@ -69,7 +69,9 @@ def between(at: Mapping[str, int], first: str, then: str) -> float | None:
     return round((at[then] - at[first]) / NS_PER_S, 3) if first in at and then in at else None
 
 
-def row(what: Mapping[str, Any], entries: Sequence[Entry], commit_ns: int, failures: Iterable[Sequence[Any]]) -> dict[str, Any]:
+def row(
+    what: Mapping[str, Any], entries: Sequence[Entry], commit_ns: int, failures: Iterable[Sequence[Any]]
+) -> dict[str, Any]:
     """One rollout of the report.
 
     Args:
@@ -137,10 +139,30 @@ def bars(result: Mapping[str, Any]) -> list[dict[str, Any]]:
         bar("commit to majority, p95", "<= 8 s", majority["p95"], _most(majority["p95"], 8.0)),
         bar("hard breach to the champion, p95", "<= 2 s", back["p95"], _most(back["p95"], 2.0)),
         bar("failed requests", "0", result["failed_requests"], result["failed_requests"] == 0),
-        bar("rollouts that ended as they should", "all", f"{len(result['rows']) - len(wrong)} of {len(result['rows'])}", not wrong),
-        bar("20 % more latency is caught", "caught", result["latency_regression_detect_s"], result["latency_regression_detect_s"] is not None),
-        bar("ten times the flags are caught", "caught", result["flag_tenfold_detect_s"], result["flag_tenfold_detect_s"] is not None),
-        bar("A/A rollouts that settled", "all", f"{aa['settled']} of {aa['rollouts']}", aa["settled"] == aa["rollouts"] > 0),
+        bar(
+            "rollouts that ended as they should",
+            "all",
+            f"{len(result['rows']) - len(wrong)} of {len(result['rows'])}",
+            not wrong,
+        ),
+        bar(
+            "20 % more latency is caught",
+            "caught",
+            result["latency_regression_detect_s"],
+            result["latency_regression_detect_s"] is not None,
+        ),
+        bar(
+            "ten times the flags are caught",
+            "caught",
+            result["flag_tenfold_detect_s"],
+            result["flag_tenfold_detect_s"] is not None,
+        ),
+        bar(
+            "A/A rollouts that settled",
+            "all",
+            f"{aa['settled']} of {aa['rollouts']}",
+            aa["settled"] == aa["rollouts"] > 0,
+        ),
     ]
 
 

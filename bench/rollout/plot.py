@@ -18,7 +18,9 @@ def draw(result: Mapping[str, Any]) -> str:
     most = max(9.0, *(sum(each["parts_s"].values()) for each in rows if each["parts_s"]), 0.0)
     step = (WIDTH - LEFT - 70) / max(1, len(rows))
     found = result["commit_to_majority_s"]
-    words = f"{len(rows)} rollouts at {result['rate']:g} requests/s: majority p50 {found['p50']} s, p95 {found['p95']} s"
+    words = (
+        f"{len(rows)} rollouts at {result['rate']:g} requests/s: majority p50 {found['p50']} s, p95 {found['p95']} s"
+    )
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {TOP + HEIGHT + 60}" '
         'font-family="sans-serif" font-size="12">',
@@ -35,7 +37,9 @@ def draw(result: Mapping[str, Any]) -> str:
         y = _y(value, most)
         parts.append(f'<path d="M{LEFT} {y}H{WIDTH - 70}" stroke="#b33" stroke-dasharray="4 3"/>')
         parts.append(f'<text x="{WIDTH - 66}" y="{y + 4}" fill="#b33">{name}</text>')
-    parts.append(f'<text x="{LEFT}" y="{TOP + HEIGHT + 40}">seconds from commit, by part; × rolled back or refused</text>')
+    parts.append(
+        f'<text x="{LEFT}" y="{TOP + HEIGHT + 40}">seconds from commit, by part; × rolled back or refused</text>'
+    )
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 

@@ -24,12 +24,18 @@ spec:
   advance: timeline
 """
 _LINE = "  steps: [{steps}]\n  watch: {{holdback: 0.05, for: {watch}}}\n  deadline: 2m\n"
-FAST = _HEAD + _LINE.format(steps="{shadow: 1s}, {weight: 10, for: 1s}, {weight: 50, for: 500ms}, {weight: 100}", watch="1s")
-SLOW = _HEAD + _LINE.format(steps="{shadow: 1s}, {weight: 10, for: 20s}, {weight: 50, for: 40s}, {weight: 100}", watch="5s")
+FAST = _HEAD + _LINE.format(
+    steps="{shadow: 1s}, {weight: 10, for: 1s}, {weight: 50, for: 500ms}, {weight: 100}", watch="1s"
+)
+SLOW = _HEAD + _LINE.format(
+    steps="{shadow: 1s}, {weight: 10, for: 20s}, {weight: 50, for: 40s}, {weight: 100}", watch="5s"
+)
 FIRST = _HEAD + _LINE.format(steps="", watch="1s")
 SWITCH = FIRST.replace("0.05", "0")
 """A heavier model on purpose: nothing is compared, so that no guard sends it back."""
-AA = _HEAD + _LINE.format(steps="{shadow: 1s}, {weight: 10, for: 1500ms}, {weight: 50, for: 2s}, {weight: 100}", watch="1500ms")
+AA = _HEAD + _LINE.format(
+    steps="{shadow: 1s}, {weight: 10, for: 1500ms}, {weight: 50, for: 2s}, {weight: 100}", watch="1500ms"
+)
 
 BAD: tuple[tuple[str, Callable[[Bundle], dict[str, bytes]], str], ...] = (
     ("flags everybody", models.flags_everybody, "rolled_back"),
@@ -65,7 +71,9 @@ def play(shop: Shop, wanted: Wanted) -> dict[str, Any]:
     found = figures.row(what, told.entries, commit_ns, shop.progress().get("failures", []))
     words = f"{found['version']} {wanted.kind}: {found['outcome']}"
     times = f"majority {found['commit_to_majority_s']} s, back {found['breach_to_champion_s']} s"
-    print(f"{words}; {times}; {found['failed_requests']} failed; {found['reason'] or ''}; {found['parts_s']}", flush=True)
+    print(
+        f"{words}; {times}; {found['failed_requests']} failed; {found['reason'] or ''}; {found['parts_s']}", flush=True
+    )
     return found
 
 

@@ -182,7 +182,7 @@ class Shop:
     def propose(self, model: Model, policy: str) -> None:
         """A branch with the manifests of a version, signed by three people and merged into main here."""
         name, mail = self.cast.engineer.name, self.cast.engineer.email
-        work = Workspace(self.repo, (name, mail))
+        work = Workspace(self.repo, (name, mail), sign=self.cast.engineer.key)
         work.start_branch(f"release/{model.version}", "main")
         root = f"{services_root('production')}/{SERVICE}"
         files = manifests(model, policy)

@@ -164,7 +164,9 @@ def test_a_child_that_never_begins_is_the_machines_fault(tmp_path: Path) -> None
 @pytest.mark.process
 def test_the_limits_hold_before_the_bundle_is_touched(tmp_path: Path) -> None:
     look = "import resource, sys; from interlock.serving import trial; from interlock.base.clock import SystemClock\n"
-    look += "def begun(): print('begun', flush=True); print(resource.getrlimit(resource.RLIMIT_AS)[0], file=sys.stderr)\n"
+    look += (
+        "def begun(): print('begun', flush=True); print(resource.getrlimit(resource.RLIMIT_AS)[0], file=sys.stderr)\n"
+    )
     look += "def runtime(*a): raise SystemExit('touched')\n"
     look += "trial.child(sys.stdin.buffer.readline(), runtime, SystemClock(), begun)"
     job = msgspec.json.encode(Job(str(tmp_path), tiny_bundle(tmp_path).digest, LIMITS)) + b"\n"

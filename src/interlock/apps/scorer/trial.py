@@ -11,7 +11,6 @@ import ctypes
 import os
 import signal
 import sys
-from functools import partial
 
 from interlock.adapters.onnx.runtime import OnnxRuntime
 from interlock.base.clock import SystemClock
@@ -30,7 +29,10 @@ def main() -> None:
     os.dup2(2, 1)
     line = sys.stdin.buffer.readline()
     if line:
-        begun = partial(os.write, out, trial.BEGUN)
+
+        def begun() -> None:
+            os.write(out, trial.BEGUN)
+
         os.write(out, trial.child(line, OnnxRuntime.from_bytes, SystemClock(), begun))
     os.close(out)
 
