@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from interlock.base.clock import NS_PER_S
@@ -96,7 +97,7 @@ def row(
         "first_share_to_verdict_s": between(at, "first share", "verdict"),
         "commit_to_end_s": between(at, "commit", "ended"),
         "tau_us": None if last.tau_ns is None else round(last.tau_ns / 1000, 1),
-        "parts_s": {then: between(at, first, then) for first, then in zip(present, present[1:], strict=False)},
+        "parts_s": {then: between(at, first, then) for first, then in pairwise(present)},
         "failed_requests": sum(1 for when, _ in failures if commit_ns <= int(when) <= end),
     }
 

@@ -29,8 +29,10 @@ def draw(result: Mapping[str, Any]) -> str:
         *_legend(),
         f'<path d="M{LEFT} {TOP}V{TOP + HEIGHT}H{WIDTH - 70}" fill="none" stroke="#444"/>',
     ]
-    for value in range(0, int(most) + 1):
-        parts.append(f'<text x="{LEFT - 6}" y="{_y(value, most) + 4}" text-anchor="end">{value}</text>')
+    parts += [
+        f'<text x="{LEFT - 6}" y="{_y(value, most) + 4}" text-anchor="end">{value}</text>'
+        for value in range(int(most) + 1)
+    ]
     for number, each in enumerate(rows):
         parts += _column(LEFT + step * (number + 0.1), step * 0.8, each, most)
     for value, name in BARS:

@@ -7,12 +7,12 @@ exactly what a worker would: digests, session, golden vectors, warm-up. Whatever
 (a crash, a hang, memory, CPU, a wrong golden score) is a RefusedError that says which; what ends it
 before is nobody's fault but the machine's, and another child is tried. The child is killed at the
 wall limit and reaped in every case. One child serves one job and nothing after it. `prewarm` starts
-the next one early, since interpreter and runtime take most of a second: a spare that waits costs about
-55 MiB, of which some 35 are its own.
+the next one early, since interpreter and runtime take most of a second: a spare that waits holds about
+60 MiB, half of them its own.
 
-Niceness, and not SCHED_IDLE: on a machine whose every CPU is busy a nice child still gets a tenth of
-one, and a small model is tried in seconds; an idle one would be starved until its wall limit, and the
-bundle blamed. On a machine with room both take the same time.
+Niceness, and not SCHED_IDLE: where every CPU is busy a nice child still gets a tenth of one, while an
+idle one took up to twice as long (measured at a load of four a CPU), and without a scheduling group of
+its own would be starved until its wall limit, and the bundle blamed. Where there is room both are equal.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""When the reconciler's next turn is due: when something beside it has ended, when a step's time is over, else after a pause.
+"""When the reconciler's next turn is due: at the end of a step or of work beside it, else after a pause.
 
 A turn that comes early costs a look at the fleet; one that comes late is time that a release waits
 for nothing. `Runner` wakes the loop whenever a load, an inverse commit or a look at the branch has
