@@ -61,18 +61,20 @@ def measured(shop: Shop, rollouts: int, same: int) -> dict[str, Any]:
         "rate": shop.rate,
         "workers": shop.settings.scoring.workers,
     }
-    result["bars"] = figures.bars(result)
     return result
 
 
 def world(rollouts: int) -> dict[str, Any] | None:
     """Rollouts in the simulated world under random faults, where that script is present."""
     try:
-        played = import_module("bench.rollout_world")
+        played = import_module("bench.rollout_world") if rollouts else None
     except ModuleNotFoundError:
+        played = None
+    if played is None:
         return None
+    began = time.monotonic()
     found: dict[str, Any] = played.run(rollouts, WORLD_SEED)
-    return found
+    return {"rollouts": rollouts, "seed": WORLD_SEED, **found, "seconds": round(time.monotonic() - began, 1)}
 
 
 def machine() -> dict[str, Any]:
@@ -97,7 +99,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="few rollouts: to try it, not to quote it")
     parser.add_argument("--rollouts", type=int, help="in a row (50; quick: 10)")
     parser.add_argument("--same", type=int, help="of the same model (20; quick: 2)")
-    parser.add_argument("--world", type=int, help="in the simulated world (1,000; quick: 20)")
+    parser.add_argument("--world", type=int, help="in the simulated world (1,000; quick: 20; 0: none)")
     parser.add_argument("--rate", type=float, default=RATE, help="requests a second")
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
@@ -106,7 +108,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, opened(Path(folder), given.rate) as shop:
         result = measured(shop, given.rollouts or rollouts, given.same or same)
     result["seconds"] = round(time.monotonic() - began, 1)
-    result["world"] = world(given.world or simulated)
+    result["world"] = world(simulated if given.world is None else given.world)
+    result["bars"] = figures.bars(result)
     result["quick"], result["machine"] = given.quick, machine()
     given.results.mkdir(parents=True, exist_ok=True)
     (given.results / "rollout.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -135,7 +135,14 @@ def bars(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Every promise of the page, and whether this run kept it."""
     majority, back, aa = result["commit_to_majority_s"], result["hard_breach_to_champion_s"], result["aa"]
     wrong = [each["version"] for each in result["rows"] if not as_expected(each)]
+    world = result.get("world")
+    lives = (
+        []
+        if world is None
+        else [bar("promises broken in the simulated world", "0", world["violations"], not world["violations"])]
+    )
     return [
+        *lives,
         bar("commit to majority, p50", "<= 5 s", majority["p50"], _most(majority["p50"], 5.0)),
         bar("commit to majority, p95", "<= 8 s", majority["p95"], _most(majority["p95"], 8.0)),
         bar("hard breach to the champion, p95", "<= 2 s", back["p95"], _most(back["p95"], 2.0)),

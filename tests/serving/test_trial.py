@@ -129,6 +129,24 @@ def test_a_spare_serves_one_bundle_and_another_takes_its_place(tmp_path: Path) -
 
 
 @pytest.mark.process
+def test_a_spare_is_renewed_in_the_background_once_and_ended_at_the_close() -> None:
+    async def work() -> int:
+        trials = Trials(COMMAND, LIMITS)
+        trials.renew()
+        trials.renew()
+        await trials.prewarm()
+        pid = trials.spare
+        trials.renew()
+        await trials.prewarm()
+        assert trials.spare == pid
+        await trials.close()
+        return pid
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(run(work()), 0)
+
+
+@pytest.mark.process
 def test_a_spare_that_died_is_no_reason_against_a_bundle(tmp_path: Path) -> None:
     with_spare(tmp_path, tiny_bundle(tmp_path).digest, lambda pid: os.kill(pid, signal.SIGKILL))
 

@@ -214,6 +214,8 @@ class Trials:
     def __post_init__(self) -> None:
         """No child waits yet, and nothing was tried."""
         self._waiting: _Child | None = None
+        self._starting = asyncio.Lock()
+        self._renewing: asyncio.Future[None] | None = None
         self._passed: dict[str, Report] = {}
 
     @property
@@ -223,8 +225,14 @@ class Trials:
 
     async def prewarm(self) -> None:
         """Have a child ready whose imports are done; does nothing when one waits."""
-        if not self.spare:
-            self._waiting = await self._start()
+        async with self._starting:
+            if not self.spare:
+                self._waiting = await self._start()
+
+    def renew(self) -> None:
+        """Begin to have a child ready; where that fails, the next trial starts its own."""
+        self._renewing = asyncio.ensure_future(self.prewarm())
+        self._renewing.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def run(self, folder: Path, bundle: str) -> Report:
         """Try a bundle of that `bundles` folder, or tell again how it passed.
@@ -254,6 +262,9 @@ class Trials:
 
     async def close(self) -> None:
         """End the waiting child, if there is one."""
+        if self._renewing is not None:
+            with contextlib.suppress(UnreachableError):
+                await self._renewing
         spare, self._waiting = self._waiting, None
         if spare is not None:
             await _end(spare.process)
