@@ -126,6 +126,14 @@ def as_expected(each: Mapping[str, Any]) -> bool:
     return each["outcome"] in wanted
 
 
+def detected(each: Mapping[str, Any], guard: str, since: str) -> float | None:
+    """Seconds until a guard caught a rollout; None: it did not, or something else did first."""
+    if guard not in (each["reason"] or "").split(", ") or not as_expected(each):
+        return None
+    found: float | None = each[f"{since}_to_verdict_s"]
+    return found
+
+
 def bar(name: str, target: str, achieved: Any, met: bool) -> dict[str, Any]:
     """One line of `bars`."""
     return {"name": name, "target": target, "achieved": achieved, "met": bool(met)}

@@ -28,7 +28,7 @@ FAST = _HEAD + _LINE.format(
     steps="{shadow: 1s}, {weight: 10, for: 1s}, {weight: 50, for: 500ms}, {weight: 100}", watch="1s"
 )
 SLOW = _HEAD + _LINE.format(
-    steps="{shadow: 1s}, {weight: 10, for: 20s}, {weight: 50, for: 40s}, {weight: 100}", watch="5s"
+    steps="{shadow: 1s}, {weight: 10, for: 20s}, {weight: 50, for: 60s}, {weight: 100}", watch="5s"
 )
 FIRST = _HEAD + _LINE.format(steps="", watch="1s")
 SWITCH = FIRST.replace("0.05", "0")
@@ -45,9 +45,9 @@ BAD: tuple[tuple[str, Callable[[Bundle], dict[str, bytes]], str], ...] = (
 )
 BAD_EVERY = 5
 """Every fifth rollout is a bad one, of each kind in turn."""
-HEAVY_LAYERS = 60
-SLOWER_LAYERS = 72
-"""A fifth more. The heavier model takes about 2 ms a call, nearly all of it ballast: below 1 ms the latency
+HEAVY_LAYERS = 85
+SLOWER_LAYERS = 102
+"""A fifth more. The heavier model takes about 2.5 ms a call, nearly all of it ballast: below 1 ms the latency
 guard lets a fifth pass on purpose (`guards.TAU_FLOOR_NS`), since no caller would notice."""
 
 

@@ -147,6 +147,21 @@ def test_a_bar_that_is_missed_says_so(changes: dict[str, Any], name: str) -> Non
     assert name in missed(result(**changes))
 
 
+@pytest.mark.parametrize(
+    ("reason", "outcome", "found"),
+    [
+        ("latency", "rolled_back", 3.5),
+        ("misses, latency", "rolled_back", 3.5),
+        ("26 deadline misses in 125 calls of the candidate", "rolled_back", None),
+        (None, "settled", None),
+    ],
+    ids=["caught", "with another", "by something else", "not caught"],
+)
+def test_a_detection_counts_only_when_that_guard_made_it(reason: str | None, outcome: str, found: float | None) -> None:
+    row = {"reason": reason, "outcome": outcome, "expected": "rolled_back", "first_share_to_verdict_s": 3.5}
+    assert figures.detected(row, "latency", "first_share") == found
+
+
 def test_a_supervisor_that_went_back_first_is_a_rollback() -> None:
     assert figures.as_expected({"expected": "rolled_back", "outcome": "retreated"})
     assert not figures.as_expected({"expected": "rolled_back", "outcome": "settled"})
