@@ -1,6 +1,6 @@
 # Everything a person or CI runs. On a fresh machine: Python >= 3.11, git and make; nothing else is assumed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-wide test-actions lint format bench bench-handbook bench-serving soak docs test-services test-clients fuzz lock clean
+.PHONY: help setup demo test test-unit test-wide test-actions lint format bench bench-handbook bench-serving bench-rollout bench-statistics soak docs test-services test-clients fuzz lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -87,6 +87,9 @@ bench-handbook: $(READY) ## Parity and the worth of velocity on the Handbook's d
 
 bench-serving: $(READY) | $(UV) ## Requests/s, latency and CPU beside KServe, Feast, MLServer, FastAPI (QUICK=1: two-second phases)
 	$(BIN)/python -m bench.serving --uv $(UV) $(if $(QUICK),--quick)
+
+bench-rollout: $(READY) ## Fifty rollouts in a row under load, a slower model, too many flags, A/A (QUICK=1: a few)
+	$(BIN)/python -m bench.rollout $(if $(QUICK),--quick)
 
 docs: $(READY) ## Write docs/reference from the code, check every link
 	$(BIN)/python docs/generate.py

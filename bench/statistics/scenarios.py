@@ -228,9 +228,7 @@ def rates() -> list[Scenario]:
         for tps, seconds in ((500, 180), (1_000, 90), (10_000, 15))
     ]
     found.append(
-        _flags(
-            "flags-1.5", 500, 180, Stream(0.002, 1.5), "flags x1.5 at 0.2 %, 500 TPS", "median <= 25 min", 1_500
-        )
+        _flags("flags-1.5", 500, 180, Stream(0.002, 1.5), "flags x1.5 at 0.2 %, 500 TPS", "median <= 25 min", 1_500)
     )
     for tps, seconds in ((500, 240), (10_000, 15)):
         row = _median(f"errors 0.05 % x5, {tps} TPS", _rule("errors"), f"median <= {seconds} s", seconds)

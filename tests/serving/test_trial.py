@@ -1,10 +1,14 @@
 import asyncio
 import json
+import os
+import signal
+import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, TypeVar
 
+import msgspec
 import pytest
 import uvloop
 from tests.builders import tiny_bundle, tiny_files
@@ -26,8 +30,9 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def program(body: str) -> tuple[str, ...]:
-    """A child that reads its job and then does something else."""
-    return sys.executable, "-c", f"import sys, os, signal, time, resource\nline = sys.stdin.buffer.readline()\n{body}"
+    """A child that reads its job, begins, and then does something else."""
+    begin = "line = sys.stdin.buffer.readline()\nprint('begun', flush=True)"
+    return sys.executable, "-c", f"import sys, os, signal, time, resource\n{begin}\n{body}"
 
 
 def refusal(command: tuple[str, ...], limits: Limits = LIMITS) -> str:
@@ -50,7 +55,7 @@ def test_a_good_bundle_is_reported_with_its_figures(tmp_path: Path) -> None:
 
 def test_a_line_that_is_no_job_is_refused() -> None:
     with pytest.raises(UsageError, match="job"):
-        trial.child(b"{}", OnnxRuntime.from_bytes, SystemClock())
+        trial.child(b"{}", OnnxRuntime.from_bytes, SystemClock(), lambda: None)
 
 
 @pytest.mark.process
@@ -96,19 +101,96 @@ def test_what_passed_is_told_again_until_the_runtime_may_be_another_and_what_fai
     run(work())
 
 
+def with_spare(folder: Path, bundle: str, disturb: Callable[[int], None], **patience: float) -> list[int]:
+    """Try a bundle after something was done to the spare; process ids of the spares before and after."""
+
+    async def work() -> list[int]:
+        trials = Trials(COMMAND, LIMITS, **patience)
+        await trials.prewarm()
+        before = trials.spare
+        disturb(before)
+        report = await trials.run(folder, bundle)
+        assert report.bundle == bundle
+        assert trials.spare == 0, "a child that has tried something waits for nothing more"
+        await trials.prewarm()
+        after = trials.spare
+        await trials.close()
+        return [before, after]
+
+    return run(work())
+
+
 @pytest.mark.process
-def test_a_waiting_child_that_died_is_replaced(tmp_path: Path) -> None:
+def test_a_spare_serves_one_bundle_and_another_takes_its_place(tmp_path: Path) -> None:
+    before, after = with_spare(tmp_path, tiny_bundle(tmp_path).digest, lambda pid: None)
+    assert before != after
+    with pytest.raises(ProcessLookupError):
+        os.kill(before, 0)
+
+
+@pytest.mark.process
+def test_a_spare_is_renewed_in_the_background_once_and_ended_at_the_close() -> None:
+    async def work() -> int:
+        trials = Trials(COMMAND, LIMITS)
+        trials.renew()
+        trials.renew()
+        await trials.prewarm()
+        pid = trials.spare
+        trials.renew()
+        await trials.prewarm()
+        assert trials.spare == pid
+        await trials.close()
+        return pid
+
+    with pytest.raises(ProcessLookupError):
+        os.kill(run(work()), 0)
+
+
+@pytest.mark.process
+def test_a_spare_that_died_is_no_reason_against_a_bundle(tmp_path: Path) -> None:
+    with_spare(tmp_path, tiny_bundle(tmp_path).digest, lambda pid: os.kill(pid, signal.SIGKILL))
+
+
+@pytest.mark.process
+def test_a_spare_that_hangs_is_no_reason_against_a_bundle(tmp_path: Path) -> None:
     bundle = tiny_bundle(tmp_path).digest
 
-    async def work() -> Report:
-        trials = Trials(COMMAND, LIMITS)
+    async def work() -> None:
+        trials = Trials(COMMAND, LIMITS, start_s=30.0, answer_s=0.3)
         await trials.prewarm()
+        hung = trials.spare
+        os.kill(hung, signal.SIGSTOP)
         assert trials._waiting is not None
-        trials._waiting.kill()
-        await trials._waiting.wait()
-        return await trials.run(tmp_path, bundle)
+        # As if it had been started long ago.
+        trials._waiting = trial._Child(trials._waiting.process, asyncio.get_running_loop().time() - 60)
+        assert (await trials.run(tmp_path, bundle)).bundle == bundle
+        with pytest.raises(ProcessLookupError):
+            os.kill(hung, 0)
 
-    assert run(work()).bundle == bundle
+    run(work())
+
+
+@pytest.mark.process
+def test_a_child_that_never_begins_is_the_machines_fault(tmp_path: Path) -> None:
+    silent = sys.executable, "-c", "import time; time.sleep(600)"
+    ended = sys.executable, "-c", "raise SystemExit(3)"
+    for command in (silent, ended):
+        with pytest.raises(UnreachableError, match="did not begin"):
+            run(Trials(command, LIMITS, start_s=0.5).run(tmp_path, "sha256:" + "0" * 64))
+
+
+@pytest.mark.process
+def test_the_limits_hold_before_the_bundle_is_touched(tmp_path: Path) -> None:
+    look = "import resource, sys; from interlock.serving import trial; from interlock.base.clock import SystemClock\n"
+    look += (
+        "def begun(): print('begun', flush=True); print(resource.getrlimit(resource.RLIMIT_AS)[0], file=sys.stderr)\n"
+    )
+    look += "def runtime(*a): raise SystemExit('touched')\n"
+    look += "trial.child(sys.stdin.buffer.readline(), runtime, SystemClock(), begun)"
+    job = msgspec.json.encode(Job(str(tmp_path), tiny_bundle(tmp_path).digest, LIMITS)) + b"\n"
+    done = subprocess.run([sys.executable, "-c", look], input=job, capture_output=True, check=False)
+    assert done.stdout == trial.BEGUN
+    assert done.stderr.split() == [str(LIMITS.memory_mb * 1024 * 1024).encode(), b"touched"]
 
 
 @pytest.mark.process

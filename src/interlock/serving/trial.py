@@ -1,12 +1,18 @@
 """A version is first tried where it can do no harm: in a throwaway process with limits.
 
-Contract. The parent writes one job line to the child's standard input and reads one result line
-from its standard output. The child is niced as soon as it runs, and lowers its own limits (address
-space, CPU time, no core dump) before it touches the bundle; then it does exactly what a worker
-would: digests, session, golden vectors, warm-up. Whatever ends it (a crash, a hang, memory, CPU, a
-wrong golden score) is a RefusedError that says which; the child is killed at the wall limit and
-reaped in every case. One child serves one job. `prewarm` starts it early, since interpreter and
-runtime take a second.
+Contract. The parent writes one job line to the child's standard input and reads from its standard
+output `begun`, once the child's limits hold (address space, CPU time, no core dump), and one result
+line. The child is niced as soon as it runs, and touches the bundle only after `begun`; then it does
+exactly what a worker would: digests, session, golden vectors, warm-up. Whatever ends it from there on
+(a crash, a hang, memory, CPU, a wrong golden score) is a RefusedError that says which; what ends it
+before is nobody's fault but the machine's, and another child is tried. The child is killed at the
+wall limit and reaped in every case. One child serves one job and nothing after it. `prewarm` starts
+the next one early, since interpreter and runtime take most of a second: a spare that waits holds about
+60 MiB, half of them its own.
+
+Niceness, and not SCHED_IDLE: where every CPU is busy a nice child still gets a tenth of one, while an
+idle one took up to twice as long (measured at a load of four a CPU), and without a scheduling group of
+its own would be starved until its wall limit, and the bundle blamed. Where there is room both are equal.
 """
 
 from __future__ import annotations
@@ -16,7 +22,7 @@ import contextlib
 import os
 import resource
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +34,12 @@ from interlock.decision.model import RuntimeFactory, check_golden, golden_vector
 from interlock.registry import bundle as bundles
 from interlock.serving.repository import warm
 
+BEGUN = b"begun\n"
+"""The child's first line: its limits hold, and what happens from now on is the bundle's doing."""
+_START_S = 30.0
+"""From a child's start until it may be asked for that line: interpreter and runtime on a busy machine."""
+_ANSWER_S = 10.0
+"""What a spare that is older than that gets to wake up."""
 _LINE_LIMIT = 1024 * 1024
 _REMEMBERED = 64
 """Bundles whose passed trial is not repeated."""
@@ -128,8 +140,8 @@ def attempt(job: Job, runtime: RuntimeFactory, clock: Clock) -> Report:
     )
 
 
-def child(line: bytes, runtime: RuntimeFactory, clock: Clock) -> bytes:
-    """The child's whole work: limits, attempt, one result line.
+def child(line: bytes, runtime: RuntimeFactory, clock: Clock, begun: Callable[[], None]) -> bytes:
+    """The child's whole work: limits, `begun`, attempt; the result line.
 
     Raises:
         UsageError: the line is no job.
@@ -140,6 +152,7 @@ def child(line: bytes, runtime: RuntimeFactory, clock: Clock) -> bytes:
         raise UsageError("not a trial's job", "this program is started by the supervisor") from error
     try:
         _limit(job.limits)
+        begun()
         answer = Answer(attempt(job, runtime, clock))
     except InterlockError as error:
         answer = Answer(None, error.message, error.remedy)
@@ -169,6 +182,19 @@ def _mapped() -> int:
         return 0
 
 
+@dataclass(frozen=True)
+class _Child:
+    """A child process and when it was started (the loop's clock, seconds)."""
+
+    process: asyncio.subprocess.Process
+    started_s: float
+
+    @property
+    def alive(self) -> bool:
+        """It has not ended, as far as is known."""
+        return self.process.returncode is None
+
+
 @dataclass
 class Trials:
     """Runs trials, one child each.
@@ -176,20 +202,37 @@ class Trials:
     Args:
         command: starts the child program, which calls `child`.
         limits: of every trial.
+        start_s: how long a new child may take until it begins.
+        answer_s: how long a spare may.
     """
 
     command: Sequence[str]
     limits: Limits
+    start_s: float = _START_S
+    answer_s: float = _ANSWER_S
 
     def __post_init__(self) -> None:
         """No child waits yet, and nothing was tried."""
-        self._waiting: asyncio.subprocess.Process | None = None
+        self._waiting: _Child | None = None
+        self._starting = asyncio.Lock()
+        self._renewing: asyncio.Future[None] | None = None
         self._passed: dict[str, Report] = {}
+
+    @property
+    def spare(self) -> int:
+        """The process id of the child that waits; 0: none does."""
+        return self._waiting.process.pid if self._waiting is not None and self._waiting.alive else 0
 
     async def prewarm(self) -> None:
         """Have a child ready whose imports are done; does nothing when one waits."""
-        if self._waiting is None or self._waiting.returncode is not None:
-            self._waiting = await self._start()
+        async with self._starting:
+            if not self.spare:
+                self._waiting = await self._start()
+
+    def renew(self) -> None:
+        """Begin to have a child ready; where that fails, the next trial starts its own."""
+        self._renewing = asyncio.ensure_future(self.prewarm())
+        self._renewing.add_done_callback(lambda task: task.cancelled() or task.exception())
 
     async def run(self, folder: Path, bundle: str) -> Report:
         """Try a bundle of that `bundles` folder, or tell again how it passed.
@@ -199,42 +242,65 @@ class Trials:
 
         Raises:
             RefusedError: it cannot serve, with the reason.
-            UnreachableError: the child could not be started.
+            UnreachableError: no child could be started.
         """
         if (known := self._passed.get(bundle)) is not None:
             return known
-        process = await self._take()
         job = msgspec.json.encode(Job(str(folder), bundle, self.limits)) + b"\n"
-        try:
-            async with asyncio.timeout(self.limits.wall_s):
-                line, errors = await process.communicate(job)
-        except TimeoutError as error:
-            raise _refused(f"it did not finish within {self.limits.wall_s:g} s") from error
-        finally:
-            await _end(process)
-        found = _result(line, errors, process.returncode, self.limits)
+        found = await self._with_spare(job) or await self._with_new(job)
         if len(self._passed) >= _REMEMBERED:
             del self._passed[next(iter(self._passed))]
         self._passed[bundle] = found
         return found
 
     def forget(self) -> None:
-        """Try everything anew: the runtime may be another one."""
+        """Try everything anew, in a new child: the runtime may be another one."""
         self._passed.clear()
+        spare, self._waiting = self._waiting, None
+        if spare is not None and spare.alive:
+            spare.process.kill()
 
     async def close(self) -> None:
         """End the waiting child, if there is one."""
-        process, self._waiting = self._waiting, None
-        if process is not None:
+        if self._renewing is not None:
+            with contextlib.suppress(UnreachableError):
+                await self._renewing
+        spare, self._waiting = self._waiting, None
+        if spare is not None:
+            await _end(spare.process)
+
+    async def _with_spare(self, job: bytes) -> Report | None:
+        """What the child that waits finds; None: there is none, or it hangs or dies before it begins."""
+        spare, self._waiting = self._waiting, None
+        if spare is None or not spare.alive:
+            return None
+        age_s = asyncio.get_running_loop().time() - spare.started_s
+        return await self._judge(spare, job, max(self.answer_s, self.start_s - age_s))
+
+    async def _with_new(self, job: bytes) -> Report:
+        found = await self._judge(await self._start(), job, self.start_s)
+        if found is None:
+            raise UnreachableError("the trial process did not begin", "see run/scorer.log, and whether memory is short")
+        return found
+
+    async def _judge(self, child: _Child, job: bytes, patience_s: float) -> Report | None:
+        """The child's report; None when it did not begin in time."""
+        process = child.process
+        try:
+            first = await _first_line(process, job, patience_s)
+            if not first:
+                return None
+            if first != BEGUN:  # it refuses before it begins: its limits leave no room
+                return _result(first, b"", process.returncode, self.limits)
+            async with asyncio.timeout(self.limits.wall_s):
+                line, errors = await process.communicate()
+        except TimeoutError as error:
+            raise _refused(f"it did not finish within {self.limits.wall_s:g} s") from error
+        finally:
             await _end(process)
+        return _result(line, errors, process.returncode, self.limits)
 
-    async def _take(self) -> asyncio.subprocess.Process:
-        process, self._waiting = self._waiting, None
-        if process is not None and process.returncode is None:
-            return process
-        return await self._start()
-
-    async def _start(self) -> asyncio.subprocess.Process:
+    async def _start(self) -> _Child:
         pipe = asyncio.subprocess.PIPE
         try:
             process = await asyncio.create_subprocess_exec(
@@ -243,7 +309,19 @@ class Trials:
         except OSError as error:
             raise UnreachableError("the trial process cannot be started", "check the installation") from error
         _stand_back(process.pid, self.limits.nice)
-        return process
+        return _Child(process, asyncio.get_running_loop().time())
+
+
+async def _first_line(process: asyncio.subprocess.Process, job: bytes, patience_s: float) -> bytes:
+    """What the child says first about a job; empty when it dies or hangs before it says anything."""
+    if process.stdin is None or process.stdout is None:  # pragma: no cover - it was started with pipes
+        return b""
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        async with asyncio.timeout(patience_s):
+            process.stdin.write(job)
+            await process.stdin.drain()
+            return await process.stdout.readline()
+    return b""
 
 
 def _stand_back(pid: int, nice: int) -> None:

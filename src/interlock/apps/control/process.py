@@ -12,8 +12,8 @@ import fcntl
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from interlock.apps.control.api import create
 from interlock.apps.control.courier import Couriers, Desk, couriers, post
 from interlock.apps.control.door import Door
 from interlock.apps.control.gate import AdmissionGate
+from interlock.apps.control.pace import Runner
 from interlock.apps.control.reconciler import Ports, Reconciler
 from interlock.apps.control.sequencer import Sequencer
 from interlock.apps.control.server import Loop, listen, serve
@@ -56,11 +57,17 @@ def run(settings: Settings, wrap: Wrap = lambda name, port: port) -> None:
     if settings.control.host not in _LOOPBACK:
         _log.warning("the control API is open beyond this machine, in clear: encrypt before it")
     try:
-        reconciler = assemble(settings, wrap)
-        app = api(settings, (webhook.route(settings.home, settings.control.webhook_secret, reconciler.hurry),))
+        wake = threading.Event()
+        reconciler = assemble(settings, wrap, wake)
+
+        def hurry() -> None:
+            reconciler.hurry()
+            wake.set()
+
+        app = api(settings, (webhook.route(settings.home, settings.control.webhook_secret, hurry),))
         listener = listen(settings.control.host, settings.control.port)
         host, port = listener.getsockname()[:2]
-        loop = Loop(reconciler, settings.control.loop_s)
+        loop = Loop(reconciler, settings.control.loop_s, wake)
         telling = messengers(settings, rows.event_store(settings))
         telling.start()
         try:
@@ -80,8 +87,10 @@ def api(settings: Settings, hooks: Sequence[Route] = ()) -> Starlette:
     return create(store, token, clock, settings.rollout, door, hooks)
 
 
-def assemble(settings: Settings, wrap: Wrap = lambda name, port: port) -> Reconciler:
-    """The reconciler of this installation."""
+def assemble(
+    settings: Settings, wrap: Wrap = lambda name, port: port, wake: threading.Event | None = None
+) -> Reconciler:
+    """The reconciler of this installation; it sets `wake` when a turn is due early."""
     store, clock = rows.event_store(settings), SystemClock()
     holder = _holder(settings)
     sequencer = Sequencer(store, rows.sequenced_log(settings), clock, holder)
@@ -93,7 +102,7 @@ def assemble(settings: Settings, wrap: Wrap = lambda name, port: port) -> Reconc
         gate=AdmissionGate(store, sequencer, settings, clock, source),
         clock=clock,
         ids=SystemIds(),
-        runner=ThreadPoolExecutor(4, thread_name_prefix="effect"),
+        runner=Runner(4, wake or threading.Event()),
         sequence=sequencer.run_once,
     )
     return Reconciler(ports, settings.rollout, settings.control, holder)

@@ -19,6 +19,7 @@ from typing import Protocol
 
 import msgspec
 
+from interlock.apps.control import pace
 from interlock.apps.control.branch import Branch
 from interlock.apps.control.calendar import Calendar
 from interlock.apps.control.effects import Effects, Ground
@@ -170,6 +171,11 @@ class Reconciler:
     def busy(self) -> bool:
         """Whether any rollout is unfinished or has something left to do."""
         return bool(self._known.rollouts)
+
+    def pause_s(self, most_s: float) -> float:
+        """How long to wait until the next turn, at most `most_s`."""
+        rollouts = () if self._memory is None else self._memory.rollouts.values()
+        return pace.pause_s(rollouts, self._ports.clock.now_ns(), most_s)
 
     def hurry(self) -> None:
         """Look at the branch soon: somebody says that it moved. Of any thread."""

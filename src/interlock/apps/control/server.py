@@ -23,11 +23,18 @@ _log = logging.getLogger(__name__)
 
 
 class Loop:
-    """Turns a reconciler until stopped."""
+    """Turns a reconciler until stopped.
 
-    def __init__(self, reconciler: Reconciler, pause_s: float) -> None:
+    Args:
+        reconciler: whose turns.
+        pause_s: the longest pause between two turns.
+        wake: ends a pause; of any thread.
+    """
+
+    def __init__(self, reconciler: Reconciler, pause_s: float, wake: threading.Event) -> None:
         self._reconciler = reconciler
         self._pause_s = pause_s
+        self._wake = wake
         self._stop = threading.Event()
         self.failed: BaseException | None = None
         self.on_failure: Callable[[], None] = lambda: None
@@ -40,6 +47,7 @@ class Loop:
     def stop(self) -> None:
         """End after the present turn, and give the lease back."""
         self._stop.set()
+        self._wake.set()
         self._thread.join(30)
         if self.failed is None:
             self._reconciler.leave()
@@ -47,8 +55,9 @@ class Loop:
     def _run(self) -> None:
         try:
             while not self._stop.is_set():
+                self._wake.clear()  # what ends from here on deserves a turn of its own
                 self._reconciler.turn()
-                self._stop.wait(self._pause_s)
+                self._wake.wait(self._reconciler.pause_s(self._pause_s))
         except BaseException as error:
             _log.exception("the reconciler stopped")
             self.failed = error

@@ -129,17 +129,20 @@ class Supervisor:
     async def replace(self, worker: str | None) -> None:
         """Replace a worker, or all, by processes that take over their connections."""
         self._trials.forget()  # the programs on the disk may be new ones
+        self._trials.renew()
         await self._crew.replace(worker)
 
     async def load(self, service: str, bundle: str, folder: str) -> tuple[dict[str, Any], int]:
         """Try, then load in every worker; (trial report, workers)."""
         await asyncio.to_thread(self._checks.check, service, bundle, folder)
-        report: dict[str, Any] = {}
-        if bundle not in self._loaded:
-            tried = await self._trials.run(self._settings.places.bundles, bundle)
-            report = tried.flat()
-            prewarm = asyncio.create_task(self._trials.prewarm())
-            prewarm.add_done_callback(lambda task: task.exception())
+        try:
+            tried = None if bundle in self._loaded else await self._trials.run(self._settings.places.bundles, bundle)
+            report = {} if tried is None else tried.flat()
+            return report, await self._load_everywhere(service, bundle, folder)
+        finally:  # not while workers load, who would wait for its imports; and after a refusal too
+            self._trials.renew()
+
+    async def _load_everywhere(self, service: str, bundle: str, folder: str) -> int:
         async with self._crew.changes:
             self._wanted[bundle] = service, folder
         try:
@@ -149,7 +152,7 @@ class Supervisor:
                 await self._forget(bundle)
             raise
         self._loaded.add(bundle)
-        return report, workers
+        return workers
 
     async def install(self, table: RouteTable) -> int:
         """Route by a table in every worker; the number of workers."""
@@ -252,6 +255,7 @@ class Supervisor:
     def _upgrade(self) -> None:
         self._trials.forget()
         self._crew.upgrade()
+        self._trials.renew()
 
     async def _prepare(self, member: Member) -> None:
         """Give a new worker everything that is loaded and routed; the crew holds `changes`.

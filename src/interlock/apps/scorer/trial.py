@@ -29,7 +29,11 @@ def main() -> None:
     os.dup2(2, 1)
     line = sys.stdin.buffer.readline()
     if line:
-        os.write(out, trial.child(line, OnnxRuntime.from_bytes, SystemClock()))
+
+        def begun() -> None:
+            os.write(out, trial.BEGUN)
+
+        os.write(out, trial.child(line, OnnxRuntime.from_bytes, SystemClock(), begun))
     os.close(out)
 
 
