@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from bench.statistics import paired, plot
-from bench.statistics.intervals import clopper_pearson
+from interlock.analysis.interval import clopper_pearson
 from bench.statistics.scenarios import Measure, Scenario, all_scenarios
 from bench.statistics.traffic import blocks
 from bench.statistics.twin import LOOK_S, argo_like, z_test
