@@ -1,6 +1,6 @@
 # Everything a person or CI runs. On a fresh machine: Python >= 3.11, git and make; nothing else is assumed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-wide lint format bench bench-handbook bench-serving soak docs test-services test-clients fuzz lock clean
+.PHONY: help setup demo test test-unit test-wide lint format bench bench-handbook bench-serving bench-statistics soak docs test-services test-clients fuzz lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -71,13 +71,16 @@ format: $(READY) ## Rewrite the code in the house format
 soak: $(READY) ## A thousand model swaps under load: nothing fails, nothing grows (SWAPS=n)
 	$(BIN)/python -m bench.soak --swaps $(SWAPS)
 
-bench: bench-handbook bench-serving ## Every benchmark that needs no other machine
+bench: bench-handbook bench-serving bench-statistics ## Every benchmark that needs no other machine
 
 bench-handbook: $(READY) ## Parity and the worth of velocity on the Handbook's data (DATA=folder)
 	$(BIN)/python -m bench.handbook --data $(DATA)
 
 bench-serving: $(READY) | $(UV) ## Requests/s, latency and CPU beside KServe, Feast, MLServer, FastAPI (QUICK=1: two-second phases)
 	$(BIN)/python -m bench.serving --uv $(UV) $(if $(QUICK),--quick)
+
+bench-statistics: $(READY) ## What the guards achieve by simulation, beside targets and peers (SCALE=0.05: fewer runs)
+	$(BIN)/python -m bench.statistics --scale $(or $(SCALE),1)
 
 docs: $(READY) ## Write docs/reference from the code, check every link
 	$(BIN)/python docs/generate.py

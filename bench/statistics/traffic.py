@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-
 from bench.statistics.twin import CANARY, LOOK_S, Block
+
 from interlock.decision.counts import GROUPS
 from interlock.rollout.streams import Traffic, population
 
@@ -103,7 +103,9 @@ def _factors(burst: Burst, shape: tuple[int, int], rng: np.random.Generator) -> 
     periods = -(-looks // width)
     if burst.level == "arm":
         two = rng.gamma(1 / burst.variance, burst.variance, (runs, periods, 2))
-        factor = np.concatenate([np.repeat(two[:, :, i : i + 1], n, 2) for i, n in ((0, CANARY), (1, GROUPS - CANARY))], 2)
+        factor = np.concatenate(
+            [np.repeat(two[:, :, i : i + 1], n, 2) for i, n in ((0, CANARY), (1, GROUPS - CANARY))], 2
+        )
     else:
         variance = burst.variance * CANARY
         factor = rng.gamma(1 / variance, variance, (runs, periods, GROUPS))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-
+from bench.statistics import paired
 from bench.statistics.scenarios import SIX, all_scenarios
 from bench.statistics.traffic import Burst, Load, Stream, blocks
 from bench.statistics.twin import CANARY, LOOK_S, Block, Rule, argo_like, z_test
-from interlock.analysis import dispersion
-from interlock.analysis.sequential import EventShareTest, Evidence, Look
+
+from interlock.analysis import dispersion, harm
+from interlock.analysis.harm import ALIKE, Question, Seen
+from interlock.analysis.paired import Flips
+from interlock.analysis.sequential import MIN_EVENTS, EventShareTest, Evidence, Look
 from interlock.decision.counts import BATCH_BINS, COUNTS, FLAGGED, GROUPS, REQUESTS, ArmCounts
 from interlock.rollout.guards import GUARDS, Arms, Series, defaults, judge
 
@@ -41,8 +46,8 @@ def test_every_look_says_what_the_products_guards_say(name: str) -> None:
     block = blocks(Load(300, LOOKS * LOOK_S / 60), {"s": STREAMS[name]}, 1, np.random.default_rng(4))["s"]
     settings = defaults(0.01)
     rules = {
-        guard: Rule("s", settings[guard].margin, settings[guard].alpha, swapped=guard == "flag_down")
-        for guard in ("flag_up", "flag_down")
+        guard: Rule("s", settings[guard].margin, settings[guard].alpha, down, downwards=down)
+        for guard, down in (("flag_up", False), ("flag_down", True))
     }
     for upto in CHECKED:
         arms = {1: Arms(arm(block, upto, slice(CANARY, GROUPS)), arm(block, upto, slice(0, CANARY)))}
@@ -53,7 +58,13 @@ def test_every_look_says_what_the_products_guards_say(name: str) -> None:
             phi = block.phi(rule, *at)
             assert phi[0] == pytest.approx(look.dispersion, abs=1e-4)
             assert block.log_e(rule, *at, phi)[0] == pytest.approx(look.log_e, abs=1e-4)
+            enough = bool(block.enough(rule, *at)[0]) and look.candidate + look.champion >= MIN_EVENTS
+            assert (look.verdict != "inconclusive") == enough
+            assert (look.verdict == "fail") == (enough and block.log_e(rule, *at, phi)[0] >= -np.log(rule.alpha))
             assert (look.verdict == "fail") <= (block.first(rule)[0] <= upto * LOOK_S)
+            clears = replace(rule, theta0=1 / rule.theta0, swapped=not rule.swapped, theta_max=ALIKE)
+            if look.verdict != "inconclusive":
+                assert block.log_e(clears, *at, phi)[0] == pytest.approx(look.log_e_clear, abs=1e-4)
 
 
 @pytest.mark.parametrize("name", STREAMS)
@@ -75,10 +86,10 @@ def test_the_first_rejection_is_found_where_every_look_is_computed_in_full() -> 
     runs, looks = (each.ravel() for each in np.indices((10, 120)))
     log_e = block.log_e(rule, runs, looks, block.phi(rule, runs, looks)).reshape(10, 120)
     events = block.totals[0] + block.totals[2]
-    rejects = (log_e >= -np.log(rule.alpha)) & (events >= 20)
+    rejects = (log_e >= -np.log(rule.alpha)) & (events >= 20) & block.enough(rule, runs, looks).reshape(10, 120)
     wanted = np.where(rejects.any(axis=1), (rejects.argmax(axis=1) + 1) * LOOK_S, np.inf)
     assert block.first(rule).tolist() == wanted.tolist()
-    assert 0 < np.isfinite(wanted).sum()
+    assert np.isfinite(wanted).sum() > 0
 
 
 def test_a_fixed_dispersion_gives_the_verdicts_of_the_sequential_test() -> None:
@@ -109,6 +120,15 @@ def test_cards_that_differ_spread_over_groups_and_chance_alone_does_not() -> Non
         spread[cards] = float(np.median(block.over_groups(*at)))
     assert spread[0] < 1.4
     assert spread[5_000] > 2.5
+
+
+@pytest.mark.parametrize("theta0", [1.0, 1.1])
+def test_a_shadows_flips_are_judged_as_the_product_judges_them(theta0: float) -> None:
+    flips = np.array([[0, 3, 60, 150], [0, 5, 20, 60], [0, 12, 90, 300]])
+    ours = paired.log_e((flips[0], flips[1], flips[2]), theta0)
+    for at, (up, down, kept) in enumerate(flips.T.tolist()):
+        wanted = harm.find(Question(theta0, 0.002, 2.0, 0.05), Seen(flips=Flips(up, down, kept)), 1.5, True)
+        assert ours[at] == pytest.approx(wanted.log_e)
 
 
 def test_peers_see_what_they_are_built_to_see() -> None:

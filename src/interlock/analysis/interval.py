@@ -43,11 +43,7 @@ def _at_most(hits: int, runs: int, p: float) -> float:
     logs = math.log(p), math.log1p(-p)
     return math.fsum(
         math.exp(
-            math.lgamma(runs + 1)
-            - math.lgamma(k + 1)
-            - math.lgamma(runs - k + 1)
-            + k * logs[0]
-            + (runs - k) * logs[1]
+            math.lgamma(runs + 1) - math.lgamma(k + 1) - math.lgamma(runs - k + 1) + k * logs[0] + (runs - k) * logs[1]
         )
         for k in range(hits + 1)
     )

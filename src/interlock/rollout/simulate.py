@@ -17,7 +17,17 @@ import numpy as np
 
 from interlock.analysis.interval import clopper_pearson
 from interlock.base.clock import NS_PER_S
-from interlock.decision.counts import BATCH_BINS, COUNTS, ERRORS, FLAGGED, MISSES, REQUESTS, ArmCounts, Ints, ShadowCounts
+from interlock.decision.counts import (
+    BATCH_BINS,
+    COUNTS,
+    ERRORS,
+    FLAGGED,
+    MISSES,
+    REQUESTS,
+    ArmCounts,
+    Ints,
+    ShadowCounts,
+)
 from interlock.rollout import guards
 from interlock.rollout.evidence import STEP_S
 from interlock.rollout.guards import Arms, Series
@@ -235,7 +245,9 @@ class _Counted:
     def arms(self) -> dict[int, Arms]:
         """By generation, where the champion met a candidate or a shadow."""
         met = sorted({*self._candidates, *self._shadows})
-        return {g: Arms(_arm(self._champions[g]), _optional(self._candidates.get(g)), self._shadows.get(g)) for g in met}
+        return {
+            g: Arms(_arm(self._champions[g]), _optional(self._candidates.get(g)), self._shadows.get(g)) for g in met
+        }
 
     def series(self) -> dict[str, Series]:
         """The champion over time, by guard."""
@@ -347,4 +359,3 @@ def _tally(words: Iterable[str]) -> dict[str, int]:
     for word in words:
         found[word] = found.get(word, 0) + 1
     return dict(sorted(found.items(), key=lambda each: -each[1]))
-
