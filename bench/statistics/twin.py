@@ -24,7 +24,6 @@ from interlock.rollout.arms import MIN_CARDS
 CANARY = 10
 LOOK_S = 5
 NEVER = np.inf
-FIXED = {"none": 1.0, "floor": FLOOR}
 
 Counts = NDArray[np.integer]
 Floats = NDArray[np.float64]
@@ -38,7 +37,7 @@ class Rule:
         stream: the name of the counts that it reads.
         theta0, alpha: margin and budget.
         swapped: the arms exchanged: a rate too low, or (θ₀ = 1/M) harm excluded.
-        dispersion: `product`, `none` (φ = 1), `floor` (φ = 1.5), `time` (over time alone).
+        dispersion: `product`, `none` (φ = 1), `time` (over time alone).
         theta_max: the largest alternative.
         downwards: the guard watches for a rate that is too low: the champion's cards must be many enough,
             else the candidate's.
@@ -95,8 +94,8 @@ class Block:
         return np.where(known, _between(events, calls), 0.0)
 
     def enough(self, rule: Rule, runs: NDArray[np.intp], looks: NDArray[np.intp]) -> NDArray[np.bool_]:
-        """`rollout.arms.enough` for pairs of run and look; a rule with a fixed φ asks for no cards."""
-        if rule.dispersion in FIXED:
+        """`rollout.arms.enough` for pairs of run and look; only the product asks for cards."""
+        if rule.dispersion != "product":
             return np.ones(len(runs), np.bool_)
         groups = slice(CANARY, None) if rule.downwards else slice(0, CANARY)
         events, calls = (self._cumulative(counts, groups, runs, looks) for counts in (self.events, self.calls))
@@ -117,8 +116,8 @@ class Block:
 
     def phi(self, rule: Rule, runs: NDArray[np.intp], looks: NDArray[np.intp]) -> Floats:
         """φ as the rule takes it, for pairs of run and look."""
-        if rule.dispersion in FIXED:
-            return np.full(len(runs), FIXED[rule.dispersion])
+        if rule.dispersion == "none":
+            return np.ones(len(runs))
         phi = np.maximum(FLOOR, self.over_time[runs, looks])
         if rule.dispersion == "time":
             return phi
@@ -147,7 +146,7 @@ class Block:
             best = suspected * other_calls / (other * calls)
         runs, looks = np.nonzero(enough & (best > rule.theta0))
         best = np.minimum(best[runs, looks], rule.theta_max)
-        least = FIXED.get(rule.dispersion, FLOOR)
+        least = 1.0 if rule.dispersion == "none" else FLOOR
         # The maximum over θ bounds the mean: below the bound at the smallest φ no look can reject.
         bound = self.ratios(rule, runs, looks, best[:, None])[:, 0] / least >= -np.log(rule.alpha)
         runs, looks = runs[bound], looks[bound]

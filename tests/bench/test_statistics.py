@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,3 +153,11 @@ def test_the_scenarios_judge_guards_that_the_product_has() -> None:
         for measure in scenario.measures
         if measure.statistic == "false"
     )
+
+
+def test_the_stored_result_has_a_row_for_every_target() -> None:
+    stored = json.loads((Path(__file__).parents[2] / "bench" / "results" / "statistics.json").read_text("utf-8"))
+    every = [*all_scenarios(), *paired.scenarios()]
+    wanted = [(scenario.key, measure.name) for scenario in every for measure in scenario.measures]
+    assert [(row["scenario"], row["name"]) for row in stored["rows"]] == wanted
+    assert {"name", "target", "bound", "achieved", "runs", "met"} <= set(stored["rows"][0])

@@ -15,7 +15,7 @@ from interlock.rollout.guards import defaults
 from interlock.rollout.plan import Plan, Step
 from interlock.rollout.recorded import Recorded, Recording, recording
 from interlock.rollout.simulate import Setting, limit_seconds, look_seconds, plays, summarise
-from interlock.rollout.streams import Synthetic, Traffic, slow_ratio
+from interlock.rollout.streams import BASE, Synthetic, Traffic, slow_ratio
 
 QUICK = Plan(
     shadow_s=3.0,
@@ -57,6 +57,14 @@ def test_evidence_holds_where_traffic_is_thin() -> None:
     assert "harm not excluded" in played.reason
 
 
+def test_evidence_goes_on_where_traffic_is_ample() -> None:
+    plan = msgspec.structs.replace(QUICK, advance="evidence", shadow_s=0.0, deadline_s=18.0)
+    wide = {"tps": 40_000.0, "base": {**BASE, "flagged": 0.05}}
+    assert plays(setting(plan, **wide), [0])[0].outcome == "settled"
+    harmed = plays(setting(plan, harm={"flagged": 1.3}, **wide), [0])[0]
+    assert harmed.outcome in ("held", "rolled_back")
+
+
 def test_a_play_is_the_same_whoever_plays_it() -> None:
     assert plays(setting(harm={"flagged": 3.0}), [4])[0] == plays(setting(harm={"flagged": 3.0}), [3, 4])[1]
 
@@ -73,9 +81,19 @@ def test_harm_is_counted_only_for_what_the_candidate_answered() -> None:
     assert 0 < played.harmed < 0.1 * played.candidate_requests
 
 
-def test_long_plans_are_looked_at_every_five_seconds() -> None:
-    assert look_seconds(QUICK) == 1.0
-    assert look_seconds(replace_times(QUICK, 600.0)) == 5.0
+@pytest.mark.parametrize(("part_s", "look_s"), [(20.0, 1.0), (300.0, 5.0), (600.0, 10.0), (7_200.0, 15.0)])
+def test_long_plans_are_looked_at_less_often(part_s: float, look_s: float) -> None:
+    assert look_seconds(replace_times(QUICK, part_s)) == look_s
+
+
+def test_looks_that_are_far_apart_leave_the_steps_of_the_dispersion_alone() -> None:
+    plan = replace_times(QUICK, 120.0)
+    seen = [replace(setting(plan, harm={"flagged": 1.8}), look_s=look_s) for look_s in (5.0, 15.0)]
+    often, rarely = (plays(each, [1])[0] for each in seen)
+    assert often.detected_s is not None
+    assert rarely.detected_s is not None
+    assert rarely.detected_s % 15 == 0
+    assert rarely.detected_s == pytest.approx(often.detected_s, abs=30)
 
 
 def replace_times(plan: Plan, seconds: float) -> Plan:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import msgspec
 import numpy as np
 
 from interlock.analysis.interval import clopper_pearson
@@ -30,7 +31,7 @@ from interlock.decision.counts import (
 )
 from interlock.rollout import guards
 from interlock.rollout.evidence import STEP_S
-from interlock.rollout.guards import Arms, Series
+from interlock.rollout.guards import Arms, Series, Terms
 from interlock.rollout.plan import Plan
 from interlock.rollout.recorded import Recorded, Recording
 from interlock.rollout.states import FINAL, State
@@ -38,8 +39,8 @@ from interlock.rollout.step import step
 from interlock.rollout.streams import Synthetic, Traffic
 from interlock.rollout.values import Admitted, Begun, Looked, Outcome, Rollout, Target
 
-QUICK_S = 60.0
-"""A policy with a part shorter than this is looked at each second, another one every five."""
+LOOKS_PER_PART = 60
+SLOWEST_S = 15.0
 _TAU_NS = 1
 """The sources say themselves which calls were slow: the threshold's value is of no matter here."""
 
@@ -103,21 +104,24 @@ class Summary:
 
 
 def look_seconds(plan: Plan) -> float:
-    """Seconds between two looks that suit a plan."""
+    """Seconds between two looks that suit a plan: its shortest part has 60, but they are 1, 5, 10 or 15 s apart."""
     parts = [part for part in (plan.shadow_s, *(each.for_s for each in plan.steps), plan.watch_s) if part > 0]
-    return 1.0 if min(parts, default=0.0) < QUICK_S else float(STEP_S)
+    steps = min(min(parts, default=0.0) / LOOKS_PER_PART, SLOWEST_S) // STEP_S
+    return max(steps * STEP_S, 1.0)
 
 
 def limit_seconds(plan: Plan) -> float:
     """Seconds after which every play of a plan is over, or held."""
-    return plan.shadow_s + sum(each.for_s for each in plan.steps) + plan.watch_s + 2 * plan.deadline_s + QUICK_S
+    return plan.shadow_s + sum(each.for_s for each in plan.steps) + plan.watch_s + 2 * plan.deadline_s + SLOWEST_S
 
 
 def left_out(plan: Plan) -> list[str]:
     """What of a policy is not played, in words."""
     found = []
     if plan.slos:
-        found.append("absolute limits (slo) are not judged")
+        found.append("limits (slo) do not fail; absolute ones say what is harmless")
+    if plan.shadow_s:
+        found.append("a shadow without harm decides as the champion does: nothing flips either way")
     if plan.experiment is not None:
         found.append("an experiment is not stopped early: it lasts its whole period")
     return found
@@ -129,16 +133,22 @@ def play(plan: Plan, source: Source, look_s: float, limit_s: float, ratios: Sequ
     Args:
         plan: the policy; `advance` must be set.
         source: one rollout's traffic.
-        look_s: seconds between two looks.
+        look_s: seconds between two looks: 5 s or less, or a multiple of that.
         limit_s: seconds after which the play ends.
         ratios: by count, how many times the champion's rate the candidate truly has; empty: 1 for all.
     """
+    # A guard without a part of the budget only warns: it changes nothing here, and takes time.
+    paid = {name: each for name, each in plan.guards.items() if each.alpha > 0}
+    plan = msgspec.structs.replace(plan, guards=paid)
     counted = _Counted(ratios or (1.0,) * len(COUNTS))
     rollout = _performed(_begun(plan), 0)
     now = 0.0
     while not _over(rollout) and now < limit_s:
         now += look_s
-        counted.take(rollout, source, look_s)
+        left = look_s
+        while left > 0:  # dispersion is taken over steps of five seconds
+            counted.take(rollout, source, min(left, STEP_S))
+            left -= STEP_S
         now_ns = round(now * NS_PER_S)
         rollout, _ = step(rollout, _looked(plan, rollout, counted, now_ns), now_ns)
         rollout = _performed(rollout, now_ns)
@@ -298,7 +308,8 @@ def _over(rollout: Rollout) -> bool:
 
 
 def _looked(plan: Plan, rollout: Rollout, counted: _Counted, now_ns: int) -> Looked:
-    look = guards.judge(counted.arms(), counted.series(), plan.guards, (now_ns, rollout.generation))
+    at, terms = (now_ns, rollout.generation), Terms(plan.clear_alpha, plan.slos)
+    look = guards.judge(counted.arms(), counted.series(), plan.guards, at, terms=terms)
     return Looked(
         breach=", ".join(look.breached),
         candidate_requests=counted.requests(rollout.generation),
@@ -337,12 +348,15 @@ def _optional(values: Ints | None) -> ArmCounts | None:
 
 
 def _paired(champion: Ints, shadow: Ints) -> ShadowCounts:
-    change = int(shadow[:, FLAGGED].sum() - champion[:, FLAGGED].sum())
+    """Pairs in which as few decisions differ as the counts of each group allow."""
+    ours, theirs = champion[:, FLAGGED], shadow[:, FLAGGED]
+    errors = int(shadow[:, ERRORS].sum())
     return ShadowCounts(
-        pairs=int(champion[:, REQUESTS].sum()),
-        up=max(change, 0),
-        down=max(-change, 0),
-        errors=int(shadow[:, ERRORS].sum()),
+        pairs=int(champion[:, REQUESTS].sum()) - errors,
+        up=int(np.maximum(theirs - ours, 0).sum()),
+        down=int(np.maximum(ours - theirs, 0).sum()),
+        kept=int(np.minimum(ours, theirs).sum()),
+        errors=errors,
         misses=int(shadow[:, MISSES].sum()),
     )
 
