@@ -80,7 +80,7 @@ format: $(READY) ## Rewrite the code in the house format
 soak: $(READY) ## A thousand model swaps under load: nothing fails, nothing grows (SWAPS=n)
 	$(BIN)/python -m bench.soak --swaps $(SWAPS)
 
-bench: bench-handbook bench-serving ## Every benchmark that needs no other machine
+bench: bench-handbook bench-serving bench-statistics ## Every benchmark that needs no other machine
 
 bench-handbook: $(READY) ## Parity and the worth of velocity on the Handbook's data (DATA=folder)
 	$(BIN)/python -m bench.handbook --data $(DATA)
@@ -90,6 +90,9 @@ bench-serving: $(READY) | $(UV) ## Requests/s, latency and CPU beside KServe, Fe
 
 bench-rollout: $(READY) ## Fifty rollouts in a row under load, a slower model, too many flags, A/A (QUICK=1: a few)
 	$(BIN)/python -m bench.rollout $(if $(QUICK),--quick)
+
+bench-statistics: $(READY) ## What the guards achieve by simulation, beside targets and peers (SCALE=0.05: fewer runs)
+	$(BIN)/python -m bench.statistics --scale $(or $(SCALE),1)
 
 docs: $(READY) ## Write docs/reference from the code, check every link
 	$(BIN)/python docs/generate.py

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
 from typer.testing import CliRunner
@@ -20,6 +22,8 @@ from interlock.serving import metrics
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "docs" / "reference"
+STATISTICS = ROOT / "bench" / "results" / "statistics.json"
+STATISTICS_PICTURE = "../../bench/results/statistics.svg"
 PAGES = ("*.md", "docs/**/*.md")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _NOTE = "<!-- Written by `make docs`; change the code, not this page. -->\n"
@@ -105,6 +109,41 @@ def states_page() -> str:
     return "\n".join(parts) + "\n"
 
 
+def statistics_page() -> str:
+    """What the guards achieved in the stored simulation, beside the targets."""
+    result = json.loads(STATISTICS.read_text("utf-8"))
+    parts = [
+        "# Guards by simulation\n",
+        _NOTE,
+        f"From `bench/results/statistics.json` (`make bench-statistics`; seed {result['seed']}, looks every "
+        f"{result['look_s']} s, {result['scale']:g} of the full number of runs). {result['met']} of {result['of']} "
+        "targets of the product were met. What the figures mean is in the [guide](../guide/statistics.md).\n",
+        f"![]({STATISTICS_PICTURE})\n",
+    ]
+    titles = {
+        "product": "What the product does",
+        "contrast": "What others do on the same traffic",
+        "variant": "What something costs or would gain: not the product",
+    }
+    for kind, title in titles.items():
+        parts.append(
+            f"## {title}\n\n| scenario | target | achieved | 95 % interval | runs | met |\n|---|---|---|---|---|---|"
+        )
+        parts += [_statistics_row(row) for row in result["rows"] if row["of"] == kind]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def _statistics_row(row: dict[str, Any]) -> str:
+    achieved, interval = "not seen", "–"
+    if "interval" in row:
+        interval = "{:.2f} to {:.2f} %".format(*(100 * limit for limit in row["interval"]))
+    if row["achieved"] is not None:
+        achieved = f"{100 * row['achieved']:.2f} %" if "interval" in row else f"{row['achieved']:g} s"
+    met = "yes" if row["met"] else "**no**"
+    return f"| {row['name']} | {row['target']} | {achieved} | {interval} | {row['runs']} | {met} |"
+
+
 def reference() -> dict[str, str]:
     """What the generated pages should hold, by file name."""
     return {
@@ -112,6 +151,7 @@ def reference() -> dict[str, str]:
         "metrics.md": metrics_page(),
         "settings.md": settings_page(),
         "states.md": states_page(),
+        "statistics.md": statistics_page(),
     }
 
 

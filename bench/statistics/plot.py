@@ -12,7 +12,7 @@ LEAST, MOST = 0.02, 20.0
 
 def draw(result: dict[str, Any]) -> str:
     """One line a target: the measured value as a ratio to the bound, on a logarithmic scale."""
-    rows = [row for row in result["rows"] if row["bound"]["at_most"] > 0]
+    rows = [row for row in result["rows"] if row["of"] != "contrast"]
     height = 70 + LINE * len(rows)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" '
@@ -33,7 +33,7 @@ def draw(result: dict[str, Any]) -> str:
 def _row(row: dict[str, Any], y: int) -> list[str]:
     achieved, most = row["achieved"], row["bound"]["at_most"]
     ratio = MOST if achieved is None else max(achieved / most, LEAST)
-    colour = "#1565c0" if row["met"] else "#b33"
+    colour = "#999" if row["of"] == "variant" else "#1565c0" if row["met"] else "#b33"
     found = [f'<text x="{LEFT - 8}" y="{y}" text-anchor="end">{html.escape(row["name"][:95])}</text>']
     if "interval" in row:
         low, high = (_x(max(limit / most, LEAST)) for limit in row["interval"])

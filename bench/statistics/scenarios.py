@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 from bench.statistics.traffic import Burst, Load, Stream
 from bench.statistics.twin import Rule
+
+from interlock.analysis.harm import ALIKE
 from interlock.decision.counts import COUNTS
 from interlock.rollout.guards import GUARDS, defaults
 from interlock.rollout.streams import BASE, slow_ratio
@@ -23,6 +25,7 @@ MARGINS = {name: setting.margin for name, setting in SETTINGS.items()}
 ALPHAS = {"errors": 0.002, "misses": 0.001, "degraded": 0.001, "latency": 0.002, "flag_up": 0.002, "flag_down": 0.002}
 """Six metrics share one per cent, as the field study splits it; one metric alone has 0.2 %."""
 REVERSE_ALPHA = 0.05
+OLD = "not the product: what the target's own simulation seems to have used"
 FLAG_ALPHA = 0.002
 
 
@@ -37,6 +40,7 @@ class Measure:
         target: in words.
         low, high: the bound, inclusive.
         contrast: `z_test` or `argo_like` instead of our guards.
+        variant: not what the product does: what something costs, or would gain. It is not counted as met or missed.
         note: what a reader must know.
     """
 
@@ -48,6 +52,7 @@ class Measure:
     low: float = 0.0
     contrast: str = ""
     note: str = ""
+    variant: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ STREAM_OF = {guard.name: COUNTS[guard.count] for guard in GUARDS}
 
 def _rule(name: str, margin: float = 0.0, alpha: float = FLAG_ALPHA) -> Rule:
     stream = STREAM_OF.get(name, name)
-    return Rule(stream, margin or MARGINS.get(name, 2.0), alpha, swapped=name == "flag_down")
+    down = name == "flag_down"
+    return Rule(stream, margin or MARGINS.get(name, 2.0), alpha, swapped=down, downwards=down)
 
 
 SIX = tuple(_rule(name, alpha=alpha) for name, alpha in ALPHAS.items())
@@ -86,7 +92,7 @@ def _false(name: str, rules: tuple[Rule, ...], target: str = "false rollback <= 
 
 
 def _median(name: str, rule: Rule, target: str, seconds: float, statistic: str = "median", note: str = "") -> Measure:
-    return Measure(name, (rule,), statistic, target, seconds, note=note)
+    return Measure(name, (rule,), statistic, target, seconds, note=note, variant=bool(note))
 
 
 def null() -> list[Scenario]:
@@ -120,23 +126,13 @@ def null() -> list[Scenario]:
 
 def own_machinery() -> list[Scenario]:
     """Bursts of a whole arm: halves of the champion share them, and cannot show them."""
+    note = "both arms live in one process, which bursts as a whole; an executor of its own does not (docs)"
     found = []
     for variance in (0.3, 1.0):
-        rule = replace(SLOW, dispersion="arms")
-        found.append(
-            Scenario(
-                f"arm-bursts-{variance:g}",
-                Load(1_000, 60),
-                _plain(Burst(variance, level="arm"), slow=BASE["slow"]),
-                (
-                    _false(f"null, 5 s bursts of variance {variance:g} of one arm's machinery, latency", (SLOW,)),
-                    _false(
-                        f"the same ({variance:g}), phi from the candidate's share over time as well (proposal)", (rule,)
-                    ),
-                ),
-                peer="slow",
-            )
-        )
+        name = f"null, 5 s bursts of variance {variance:g} of one arm's own machinery, latency, 1000 TPS"
+        streams = _plain(Burst(variance, level="arm"), slow=BASE["slow"])
+        row = replace(_false(name, (SLOW,)), note=note)
+        found.append(Scenario(f"arm-bursts-{variance:g}", Load(1_000, 60), streams, (row,), peer="slow"))
     return found
 
 
@@ -178,7 +174,7 @@ def contrast() -> list[Scenario]:
 def latency() -> list[Scenario]:
     """A p95 that is 20 % longer."""
     ratio, found = slow_ratio(1.2), []
-    for tps in (500, 10_000):
+    for tps in (500, 1_000, 10_000):
         rows = (_median(f"p95 +20 %, iid, {tps} TPS", SLOW, "median <= 30 s", 30),)
         found.append(Scenario(f"p95-{tps}", Load(tps, 10), {"slow": Stream(0.05, ratio)}, rows, TIMED_RUNS, "slow"))
         bursts = (
@@ -206,7 +202,7 @@ def _flags(key: str, tps: float, minutes: float, stream: Stream, name: str, targ
                 replace(FLAG_11, dispersion="none"),
                 target,
                 high,
-                note="not the product: what the target's own simulation used",
+                note=OLD,
             ),
         ),
         TIMED_RUNS,
@@ -231,9 +227,15 @@ def rates() -> list[Scenario]:
         _flags("flags-1.5", 500, 180, Stream(0.002, 1.5), "flags x1.5 at 0.2 %, 500 TPS", "median <= 25 min", 1_500)
     )
     for tps, seconds in ((500, 240), (10_000, 15)):
-        row = _median(f"errors 0.05 % x5, {tps} TPS", _rule("errors"), f"median <= {seconds} s", seconds)
+        name, target = f"errors 0.05 % x5, {tps} TPS", f"median <= {seconds} s"
+        low = _rule("errors", 1.1)
+        rows = (
+            _median(name, _rule("errors"), target, seconds),
+            _median(f"{name}, margin 1.1", low, target, seconds),
+            _median(f"{name}, margin 1.1, phi = 1", replace(low, dispersion="none"), target, seconds, note=OLD),
+        )
         found.append(
-            Scenario(f"errors-{tps}", Load(tps, 20), {"errors": Stream(0.0005, 5.0)}, (row,), TIMED_RUNS, "errors")
+            Scenario(f"errors-{tps}", Load(tps, 20), {"errors": Stream(0.0005, 5.0)}, rows, TIMED_RUNS, "errors")
         )
     return found
 
@@ -241,7 +243,7 @@ def rates() -> list[Scenario]:
 def promote() -> list[Scenario]:
     """Nothing is wrong: how long until a harm of 1.3 is excluded."""
     found = []
-    rule = Rule("flagged", 1 / 1.3, REVERSE_ALPHA, swapped=True)
+    rule = Rule("flagged", 1 / 1.3, REVERSE_ALPHA, swapped=True, theta_max=ALIKE)
     for tps, seconds in ((500, 600), (1_000, 300), (10_000, 60)):
         name, target = f"promote, flags M=1.3 at 0.5 %, {tps} TPS", f"median <= {seconds // 60} min"
         rows = (
@@ -251,7 +253,14 @@ def promote() -> list[Scenario]:
                 replace(rule, dispersion="none"),
                 target,
                 seconds,
-                note="not the product: what the target's own simulation used",
+                note=OLD,
+            ),
+            _median(
+                f"{name}, alternatives up to 20",
+                replace(rule, theta_max=20.0),
+                target,
+                seconds,
+                note="not the product: what alternatives up to 20 cost",
             ),
         )
         found.append(Scenario(f"promote-{tps}", Load(tps, 60), {"flagged": Stream(0.005)}, rows, TIMED_RUNS))
@@ -272,7 +281,7 @@ def cards() -> list[Scenario]:
         measures = [_false(f"{name}, {what}", (rule,), target, 0.002) for what, rule in rules.items()]
         for how, what in (("none", "phi = 1"), ("time", "phi over time alone")):
             row = _false(f"{name}, margin 1.1, {what}", (replace(FLAG_11, dispersion=how),), target, 0.002)
-            measures.append(replace(row, note="not the product: what leaving it out costs"))
+            measures.append(replace(row, note="not the product: what leaving it out costs", variant=True))
         found.append(
             Scenario(
                 f"cards-{number}",

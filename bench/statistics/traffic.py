@@ -16,8 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-
 from bench.statistics.twin import CANARY, LOOK_S, Block
+
 from interlock.decision.counts import GROUPS
 from interlock.rollout.streams import Traffic, population
 

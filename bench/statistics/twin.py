@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from interlock.analysis.dispersion import FLOOR, MIN_BATCHES, WIDTHS
 from interlock.analysis.sequential import MIN_EVENTS, THETA_MAX, THETAS
+from interlock.decision.counts import GROUPS
+from interlock.rollout.arms import MIN_CARDS
 
 CANARY = 10
 LOOK_S = 5
 NEVER = np.inf
-FIXED = {"none": 1.0, "floor": FLOOR}
 
 Counts = NDArray[np.integer]
 Floats = NDArray[np.float64]
@@ -36,8 +37,10 @@ class Rule:
         stream: the name of the counts that it reads.
         theta0, alpha: margin and budget.
         swapped: the arms exchanged: a rate too low, or (θ₀ = 1/M) harm excluded.
-        dispersion: `product`, `none` (φ = 1), `floor` (φ = 1.5), `time` (over time alone) or `arms` (the product's, and the
-            share of the candidate over time as well).
+        dispersion: `product`, `none` (φ = 1), `time` (over time alone).
+        theta_max: the largest alternative.
+        downwards: the guard watches for a rate that is too low: the champion's cards must be many enough,
+            else the candidate's.
     """
 
     stream: str
@@ -45,6 +48,8 @@ class Rule:
     alpha: float
     swapped: bool = False
     dispersion: str = "product"
+    theta_max: float = THETA_MAX
+    downwards: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,42 +86,41 @@ class Block:
         _, _, events, calls = self.steps
         return _largest(half, events, half_calls, calls)
 
-    @cached_property
-    def over_arms(self) -> Floats:
-        """The same of the candidate's share around its own mean so far, so that a steady harm does not count."""
-        candidate, calls, champion, champion_calls = self.steps
-        ratio = self.totals[0] * self.totals[3] / np.maximum(self.totals[2] * self.totals[1], 1)
-        found = np.zeros(candidate.shape)
-        for at in range(MIN_BATCHES - 1, candidate.shape[1]):
-            if at % WIDTHS[1] and at != candidate.shape[1] - 1:
-                found[:, at] = found[:, at - 1]
-                continue
-            scale = np.maximum(ratio[:, at : at + 1], 1e-9)
-            part, total = candidate[:, : at + 1], (candidate + champion)[:, : at + 1]
-            weighted = scale * calls[:, : at + 1]
-            found[:, at] = _largest(part, total, weighted, weighted + champion_calls[:, : at + 1])[:, -1]
-        return found
-
     def over_groups(self, runs: NDArray[np.intp], looks: NDArray[np.intp]) -> Floats:
         """`dispersion.over_groups` for pairs of run and look; 0 where there is no estimate."""
-        found = np.zeros(len(runs))
+        groups = slice(CANARY, None)
+        events, calls = (self._cumulative(counts, groups, runs, looks) for counts in (self.events, self.calls))
+        known = ((calls > 0).sum(axis=1) >= MIN_BATCHES) & (events.sum(axis=1) > 0)
+        return np.where(known, _between(events, calls), 0.0)
+
+    def enough(self, rule: Rule, runs: NDArray[np.intp], looks: NDArray[np.intp]) -> NDArray[np.bool_]:
+        """`rollout.arms.enough` for pairs of run and look; only the product asks for cards."""
+        if rule.dispersion != "product":
+            return np.ones(len(runs), np.bool_)
+        groups = slice(CANARY, None) if rule.downwards else slice(0, CANARY)
+        events, calls = (self._cumulative(counts, groups, runs, looks) for counts in (self.events, self.calls))
+        excess = _between(events, calls) - 1 - 2 * np.sqrt(2 / ((calls > 0).sum(axis=1) - 1))
+        with np.errstate(divide="ignore"):
+            cards = np.where(excess > 0, events.sum(axis=1) / np.maximum(excess, 1e-300), np.inf)
+        return cards >= MIN_CARDS
+
+    def _cumulative(
+        self, counts: Counts, groups: slice, runs: NDArray[np.intp], looks: NDArray[np.intp]
+    ) -> NDArray[np.int64]:
+        """Counts by group up to a look, int64 [pairs, groups]."""
+        found = np.zeros((len(runs), len(range(GROUPS)[groups])), np.int64)
         for run in np.unique(runs):
             of_run = runs == run
-            at = looks[of_run]
-            events = np.cumsum(self.events[run, :, CANARY:], axis=0, dtype=np.int64)[at]
-            calls = np.cumsum(self.calls[run, :, CANARY:], axis=0, dtype=np.int64)[at]
-            found[of_run] = _over_groups(events, calls)
+            found[of_run] = np.cumsum(counts[run, :, groups], axis=0, dtype=np.int64)[looks[of_run]]
         return found
 
     def phi(self, rule: Rule, runs: NDArray[np.intp], looks: NDArray[np.intp]) -> Floats:
         """φ as the rule takes it, for pairs of run and look."""
-        if rule.dispersion in FIXED:
-            return np.full(len(runs), FIXED[rule.dispersion])
+        if rule.dispersion == "none":
+            return np.ones(len(runs))
         phi = np.maximum(FLOOR, self.over_time[runs, looks])
         if rule.dispersion == "time":
             return phi
-        if rule.dispersion == "arms":
-            phi = np.maximum(phi, self.over_arms[runs, looks])
         return np.maximum(phi, self.over_groups(runs, looks))
 
     def ratios(self, rule: Rule, runs: NDArray[np.intp], looks: NDArray[np.intp], thetas: Floats) -> Floats:
@@ -129,7 +133,7 @@ class Block:
 
     def log_e(self, rule: Rule, runs: NDArray[np.intp], looks: NDArray[np.intp], phi: Floats) -> Floats:
         """`EventShareTest.log_e` for pairs of run and look."""
-        thetas = np.geomspace(rule.theta0, THETA_MAX, THETAS + 1)[None, 1:]
+        thetas = np.geomspace(rule.theta0, rule.theta_max, THETAS + 1)[None, 1:]
         scaled = self.ratios(rule, runs, looks, thetas) / phi[:, None]
         top = scaled.max(axis=1)
         return top + np.log(np.exp(scaled - top[:, None]).mean(axis=1))
@@ -141,8 +145,8 @@ class Block:
         with np.errstate(divide="ignore", invalid="ignore"):
             best = suspected * other_calls / (other * calls)
         runs, looks = np.nonzero(enough & (best > rule.theta0))
-        best = np.minimum(best[runs, looks], THETA_MAX)
-        least = FIXED.get(rule.dispersion, FLOOR)
+        best = np.minimum(best[runs, looks], rule.theta_max)
+        least = 1.0 if rule.dispersion == "none" else FLOOR
         # The maximum over θ bounds the mean: below the bound at the smallest φ no look can reject.
         bound = self.ratios(rule, runs, looks, best[:, None])[:, 0] / least >= -np.log(rule.alpha)
         runs, looks = runs[bound], looks[bound]
@@ -153,6 +157,8 @@ class Block:
             open_yet = np.isinf(seconds[some])
             some, at = some[open_yet], at[open_yet]
             rejects = self.log_e(rule, some, at, self.phi(rule, some, at)) >= -np.log(rule.alpha)
+            some, at = some[rejects], at[rejects]
+            rejects = self.enough(rule, some, at)
             np.minimum.at(seconds, some[rejects], (at[rejects] + 1.0) * LOOK_S)
         return seconds
 
@@ -189,14 +195,15 @@ def _largest(part: Floats, total: Floats, part_calls: Floats, calls: Floats) -> 
     return found
 
 
-def _over_groups(events: NDArray[np.int64], calls: NDArray[np.int64]) -> Floats:
+def _between(events: NDArray[np.int64], calls: NDArray[np.int64]) -> Floats:
+    """φ over groups, [pairs]; 0 without an event."""
     used = calls > 0
     total = events.sum(axis=1, keepdims=True)
     with np.errstate(divide="ignore", invalid="ignore"):
         share = calls / calls.sum(axis=1, keepdims=True)
         square = np.where(used, (events - total * share) ** 2 / (total * share * (1 - share)), 0.0)
-        mean = square.sum(axis=1) / used.sum(axis=1)
-    return np.where((used.sum(axis=1) >= MIN_BATCHES) & (total[:, 0] > 0), mean, 0.0)
+        found: Floats = np.nan_to_num(square.sum(axis=1) / used.sum(axis=1))
+    return found
 
 
 def z_test(block: Block, alpha: float = 0.01) -> Floats:

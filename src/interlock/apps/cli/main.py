@@ -26,6 +26,7 @@ NOUNS: tuple[str, ...] = (
     "interlock.apps.cli.release",
     "interlock.apps.cli.approval",
     "interlock.apps.cli.rollout",
+    "interlock.apps.cli.simulate",
     "interlock.apps.cli.serve",
     "interlock.apps.cli.conformance",
     "interlock.apps.cli.control",
