@@ -117,7 +117,19 @@ def test_the_generated_reference_is_current() -> None:
 
 @pytest.mark.parametrize(
     "target",
-    ["setup", "demo", "test", "lint", "bench", "docs", "test-services", "bench-handbook", "bench-serving", "bench-statistics", "soak"],
+    [
+        "setup",
+        "demo",
+        "test",
+        "lint",
+        "bench",
+        "docs",
+        "test-services",
+        "bench-handbook",
+        "bench-serving",
+        "bench-statistics",
+        "soak",
+    ],
 )
 def test_the_make_targets_of_the_house_exist_and_are_listed(target: str) -> None:
     assert re.search(rf"^{target}:.*## \S", (ROOT / "Makefile").read_text(), re.MULTILINE)
