@@ -96,7 +96,8 @@ def see(rollout: Rollout, evidence: Evidence, given: Given) -> Sight:
     if plan is None or (rollout.state not in TRYING and rollout.state is not State.HELD):
         return Sight(given, seen)
     arms, series = evidence.arms(), evidence.series()
-    terms = guards.Terms(clear_alpha=plan.clear_alpha, slos=plan.slos)
+    cuts = tuple(cut for each in (rollout.champion, rollout.candidate) if each is not None for cut in each.cuts)
+    terms = guards.Terms(clear_alpha=plan.clear_alpha, slos=plan.slos, cuts=cuts)
     look = guards.judge(arms, series, plan.guards, (given.at_ns, rollout.generation), terms=terms)
     limits = slo.judge(evidence.samples(given.at_ns, not given.missing), plan.slos, given.at_ns)
     tried = experiment.winner(arms, series, plan.experiment) if plan.experiment is not None else None
@@ -111,6 +112,7 @@ def see(rollout: Rollout, evidence: Evidence, given: Given) -> Sight:
 
 
 def _unclear(rollout: Rollout, plan: Plan, look: guards.Look, limits: tuple[slo.SloLook, ...]) -> tuple[str, ...]:
-    if plan.advance != "evidence":
+    if plan.advance != "evidence" or rollout.champion is None:
+        # Without a champion there is nothing that a harm could be measured against.
         return ()
     return (*look.unclear, *(slo.unclear(limits) if rollout.state in SPLIT else ()))

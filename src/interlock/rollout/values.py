@@ -27,6 +27,8 @@ class Target(msgspec.Struct, frozen=True):
     commit: str
     segments: Segments | None = None
     """The transactions that its release gives to other services."""
+    cuts: tuple[float, ...] = ()
+    """Scores at which its decision changes: where the shape of scores matters most."""
 
 
 class Effect(msgspec.Struct, frozen=True):

@@ -20,6 +20,7 @@ from interlock.base.canonical import digest_hex
 from interlock.base.clock import Clock
 from interlock.base.errors import RefusedError, UsageError
 from interlock.base.files import write_atomic
+from interlock.decision.decide import Cuts
 from interlock.registry import bundle as bundles
 from interlock.rollout import freeze
 from interlock.rollout.manifest import Manifests, Release, parse, refuse_second_hops
@@ -58,7 +59,6 @@ class AdmissionGate:
     def check(self, wish: Wish, manifests: Manifests, champion: Target | None) -> Target:
         """The admitted target; raises why not."""
         release = manifests.release
-        target = Target(release.version, release.bundle, wish.folder, wish.commit, release.routing)
         self._one_hop(wish, release)
         files = governed(wish)
         self._accepted(files)
@@ -75,7 +75,7 @@ class AdmissionGate:
         signed = statements(wish)
         event = self._logged(wish, what, signed, files) or self._admit(wish, what, signed, files)
         self._write(wish, what, signed, files, event)
-        return target
+        return self._target(wish, release)
 
     def verify(self, wish: Wish, manifests: Manifests) -> Target:
         """The target by its admission on disk, which the trust root of today must still bear."""
@@ -85,8 +85,11 @@ class AdmissionGate:
             raise RefusedError("the admission of this release is not here", "restore it, or release it anew")
         root = admission.TrustRoot.parse((self._places.trust / "root.json").read_bytes())
         admission.verify(path.read_bytes(), wish.service, release.bundle, folder, root)
-        bundles.read(self._places.bundles, release.bundle)
-        return Target(release.version, release.bundle, folder, wish.commit, release.routing)
+        return self._target(wish, release)
+
+    def _target(self, wish: Wish, release: Release) -> Target:
+        cuts = Cuts.parse(bundles.read(self._places.bundles, release.bundle).thresholds).at
+        return Target(release.version, release.bundle, wish.folder, wish.commit, release.routing, cuts)
 
     def plan(self, wish: Wish, manifests: Manifests) -> Plan:
         """The policy's plan, its way of advancing settled by the tier."""
