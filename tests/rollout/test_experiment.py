@@ -117,6 +117,6 @@ def test_only_the_candidate_as_a_shadow_is_evidence() -> None:
         return WorkerCounts("w0", "r", arms, {key("fraud", 4, name): shadow})
 
     for name, expected in (("candidate", [4]), ("shadow-1", [])):
-        evidence = Evidence("fraud")
+        evidence = Evidence("fraud", 1)
         evidence.feed([worker(name)], 1, 0)
-        assert list(evidence.arms(1)) == expected
+        assert list(evidence.arms()) == expected
