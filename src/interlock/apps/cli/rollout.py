@@ -1,19 +1,18 @@
-"""`interlock rollout list`, `show`; what people do to a rollout is in `rollout_actions`."""
+"""`interlock rollout list`, `show`, `replay`; what people do to a rollout is in `rollout_actions`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from interlock.apps.cli import experiment, rollout_actions
+from interlock.apps.cli import experiment, rollout_actions, rollout_story
 from interlock.apps.cli.output import EXIT_FAILED, EXIT_INCONCLUSIVE, EXIT_ROLLED_BACK, Output, emit, rows
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _EXITS = {"rolled_back": EXIT_ROLLED_BACK, "refused": EXIT_FAILED, "unfinished": EXIT_INCONCLUSIVE}
-_GLYPHS = {"settled": "✔", "rolled_back": "✖", "refused": "✖", "superseded": "↷", "unfinished": "●"}
 
 
 def register(app: typer.Typer) -> None:
@@ -23,6 +22,7 @@ def register(app: typer.Typer) -> None:
     )
     group.command("list")(listing)
     group.command()(show)
+    group.command()(replay)
     rollout_actions.add_to(group)
     group.command()(experiment.outcomes)
     app.add_typer(group, name="rollout")
@@ -38,7 +38,13 @@ def listing(output: Output = "table") -> None:
 
     def table() -> RenderableType:
         body = [
-            (f"{_GLYPHS.get(r['outcome'], '●')} {r['state']}", r["service"], r["version"], r["reason"], r["id"])
+            (
+                f"{rollout_story.GLYPHS.get(r['outcome'], '●')} {r['state']}",
+                r["service"],
+                r["version"],
+                r["reason"],
+                r["id"],
+            )
             for r in found
         ]
         return rows(("state", "service", "version", "reason", "id"), body)
@@ -56,50 +62,22 @@ def show(
 
     with ControlClient.open(settings.load()) as client:
         told = client.rollout(rollout_id)
-    emit(output, told, lambda: _story(told))
+    emit(output, told, lambda: rollout_story.story(told))
     raise SystemExit(_EXITS.get(told["outcome"], 0))
 
 
-def _story(told: dict[str, Any]) -> RenderableType:
-    from rich.console import Group
-    from rich.text import Text
+def replay(
+    rollout_id: Annotated[str, typer.Argument(metavar="[ID]", help="A rollout's id, or its beginning.")] = "last",
+    output: Output = "table",
+) -> None:
+    """Recompute every step and verdict of a rollout from its events. Exit code 1: something differs."""
+    from interlock import settings
+    from interlock.apps.control.client import ControlClient
+    from interlock.apps.views import rollout as view
+    from interlock.rollout import replay as replaying
 
-    glyph = _GLYPHS.get(told["outcome"], "●")
-    title = f"{glyph} {told['service']} {told['version']} {told['outcome'].replace('_', ' ')}"
-    if told["reason"]:
-        title += f": {told['reason']}" + (f" (caught in {told['caught_in']})" if told["caught_in"] else "")
-    states = rows(
-        ("at", "state", "share", "reason"),
-        [(s["at"], s["state"], f"{s['share']:.0%}", s["reason"]) for s in told["states"]],
-    )
-    parts: list[RenderableType] = [Text(title, style="bold"), states]
-    if told["looks"]:
-        parts += [Text("last look, evidence against its bound"), _evidence(told["looks"][-1])]
-    parts.append(Text(_times(told)))
-    return Group(*parts)
-
-
-def _evidence(look: dict[str, Any]) -> RenderableType:
-    body = [
-        (
-            g["guard"],
-            g["verdict"],
-            f"{g['log_e']:.2f} / {g['bound']:.2f}",
-            g["candidate"],
-            g["champion"],
-            g["dispersion"],
-        )
-        for g in look["guards"]
-    ]
-    return rows(("guard", "verdict", "log E / log 1/α", "candidate", "champion", "φ"), body)
-
-
-def _times(told: dict[str, Any]) -> str:
-    words = []
-    if told["start_to_majority_s"] is not None:
-        words.append(f"majority {told['start_to_majority_s']:.1f} s after the start")
-    if told["breach_to_champion_s"] is not None:
-        words.append(f"champion back {told['breach_to_champion_s']:.2f} s after the breach")
-    if told["reverted"]:
-        words.append(f"inverse commit {told['reverted']}")
-    return "; ".join(words) or "no traffic was moved"
+    with ControlClient.open(settings.load()) as client:
+        events = client.events(types=view.REPLAYED)
+    told = replaying.replay(events, view.find(events, rollout_id).id)
+    emit(output, told, lambda: rollout_story.replayed(told))
+    raise SystemExit(0 if told["agrees"] else EXIT_FAILED)

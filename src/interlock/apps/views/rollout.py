@@ -1,7 +1,7 @@
 """Rollouts as people and programs read them: folded from events, nothing else.
 
 `listing` is one line per rollout and refused release; `story` tells one rollout: its states with
-times, its effects, every look with the guards' evidence, and the instants from which the times of
+times, its effects, where the evidence stands, every look, and the instants from which the times of
 a release are taken (all in nanoseconds of the wall clock: `majority_ns`, `breach_ns`,
 `champion_ns`; 0 means that it did not happen).
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from interlock.apps.views.evidence import evidence
 from interlock.base.clock import NS_PER_S, rfc3339
 from interlock.base.errors import UsageError
 from interlock.rollout import journal
@@ -21,6 +22,8 @@ from interlock.trust.ports import EventStore
 
 _UNTOLD = ("rollout", "kept", "given")
 TYPES = (*journal.ENTRIES, "release.refused")
+REPLAYED = (*journal.ENTRIES, journal.LOOKS)
+"""What a replay goes by."""
 
 
 def read(store: EventStore, looks: bool = False) -> list[Event]:
@@ -48,16 +51,25 @@ def story(events: Sequence[Event], rollout_id: str) -> dict[str, Any]:
     Raises:
         UsageError: no rollout, or more than one, has that id.
     """
-    rollout = _find(journal.rollouts(events), rollout_id)
+    rollout = find(events, rollout_id)
     states: list[dict[str, Any]] = []
     effects: list[dict[str, Any]] = []
     looks: list[dict[str, Any]] = []
+    judged: list[tuple[int, dict[str, Any]]] = []
     for event in events:
         if event.body.get("rollout") == rollout.id and "guards" in event.body:
+            judged.append((event.time_ns, event.body))
             looks.append({"at": rfc3339(event.time_ns), **{k: v for k, v in event.body.items() if k not in _UNTOLD}})
         if event.type in journal.ENTRIES:
             _tell(event, rollout.id, states, effects)
-    return {**_line(rollout), **_details(rollout), "states": states, "effects": effects, "looks": looks}
+    return {
+        **_line(rollout),
+        **_details(rollout),
+        "evidence": evidence(rollout, judged),
+        "states": states,
+        "effects": effects,
+        "looks": looks,
+    }
 
 
 def outcome(rollout: Rollout) -> str:
@@ -67,7 +79,13 @@ def outcome(rollout: Rollout) -> str:
     return rollout.state.value
 
 
-def _find(found: dict[str, Rollout], wanted: str) -> Rollout:
+def find(events: Iterable[Event], wanted: str) -> Rollout:
+    """The rollout of an id, of the beginning of one, or `last`.
+
+    Raises:
+        UsageError: no rollout, or more than one, has it.
+    """
+    found = journal.rollouts(events)
     if wanted == "last" and found:
         return list(found.values())[-1]
     matches = [rollout for rollout_id, rollout in found.items() if rollout_id.startswith(wanted)]
