@@ -132,9 +132,13 @@ def test_a_log_of_another_key_is_refused(staging: Staging, tmp_path: Path) -> No
 def test_a_forged_entry_is_refused(staging: Staging) -> None:
     staging.settle(bundle=OTHER)
     path = staging.folder / tile_path("entries", 0, 2)
-    path.write_bytes(path.read_bytes().replace(OTHER.encode(), BUNDLE.encode()))
+    real, logs = path.read_bytes(), staging.logs()
+    path.write_bytes(real.replace(OTHER.encode(), BUNDLE.encode()))
     with pytest.raises(IntegrityError, match="root"):
-        require(staging.logs())
+        require(logs)
+    path.write_bytes(real)
+    with pytest.raises(NotYetError):
+        require(logs)
 
 
 def test_an_entry_that_is_kept_back_shows(staging: Staging) -> None:
@@ -215,6 +219,15 @@ def test_every_environment_of_the_wave_before_must_have_settled(tmp_path: Path) 
         require(logs, text)
     cells["cell-b"].settle(environment="cell-b")
     require(logs, text)
+
+
+def test_what_one_environment_took_back_waits_for_no_other(tmp_path: Path) -> None:
+    cells = {name: Staging(tmp_path / name) for name in ("cell-a", "cell-b")}
+    folders = {name: str(each.folder) for name, each in cells.items()}
+    logs = EarlierLogs("cell-c", folders, {name: each.signer.verifier.to_text() for name, each in cells.items()})
+    cells["cell-b"].settle(environment="cell-b").add("release.quarantined", 1_100)
+    with pytest.raises(RefusedError, match="taken back in cell-b"):
+        require(logs, HEAD + "  waves: [[cell-a, cell-b], [cell-c]]\n")
 
 
 @pytest.mark.parametrize(
