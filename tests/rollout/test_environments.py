@@ -9,10 +9,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from interlock import settings
 from interlock.apps.control.environments import EarlierLogs
+from interlock.base import strict_yaml
 from interlock.base.clock import NS_PER_S
 from interlock.base.errors import IntegrityError, RefusedError, UnreachableError, UsageError
 from interlock.base.files import write_atomic
 from interlock.base.strict_yaml import YamlError
+from interlock.rollout import freeze
 from interlock.rollout.environments import NotYetError, Order, parse
 from interlock.trust.event import NewEvent, entry_bytes, stored
 from interlock.trust.log import LogWriter, tile_path
@@ -252,3 +254,17 @@ def test_logs_and_keys_are_settings(tmp_path: Path) -> None:
     assert settings.load(tmp_path, given).rollout.before_logs == {"staging": "/mnt/log", "cell-a": "/mnt/a=b"}
     settings.write(tmp_path, {"rollout": {"before_keys": {"staging": "a+b+c="}}})
     assert settings.load(tmp_path, {}).rollout.before_keys == {"staging": "a+b+c="}
+
+
+def test_the_examples_of_the_guide_are_read_as_they_stand() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "environments.md").read_text(encoding="utf-8")
+    order, logs, calendar = (block.partition("```")[0] for block in guide.split("```yaml\n")[1:])
+    assert parse(order).before("cell-b") == ("cell-a",)
+    assert set(strict_yaml.load(logs, "settings.yaml")["rollout"]) == {"environment", "before_logs", "before_keys"}
+    head = "apiVersion: interlock.dev/v1alpha1\nkind: FreezeCalendar\nmetadata: {name: all}\n"
+    assert [each.repeat.every if each.repeat else "once" for each in freeze.parse(head + calendar)] == [
+        "once",
+        "weekly",
+        "daily",
+        "monthly",
+    ]

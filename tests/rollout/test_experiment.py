@@ -119,4 +119,4 @@ def test_only_the_candidate_as_a_shadow_is_evidence() -> None:
     for name, expected in (("candidate", [4]), ("shadow-1", [])):
         evidence = Evidence("fraud")
         evidence.feed([worker(name)], 1, 0)
-        assert list(evidence.arms(1)) == expected
+        assert list(evidence.arms()) == expected
