@@ -220,6 +220,7 @@ def test_the_records_of_a_time_are_read_out_of_the_segments_of_that_time(tmp_pat
     assert list(archive.records()) == made
     assert list(archive.records(START_NS + 3 * minute, START_NS + 6 * minute)) == made[3:6]
     assert list(archive.records(START_NS + 8 * minute)) == made[8:]
+    assert list(archive.records(START_NS + 5 * minute, START_NS + 5 * minute + 1)) == made[5:6]
     (tmp_path / sorted(path.name for path in tmp_path.glob("*.seg"))[0]).write_bytes(b"")
     assert list(archive.records(START_NS + 8 * minute)) == made[8:]
     with pytest.raises(IntegrityError):

@@ -9,10 +9,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from interlock import settings
 from interlock.apps.control.environments import EarlierLogs
+from interlock.base import strict_yaml
 from interlock.base.clock import NS_PER_S
 from interlock.base.errors import IntegrityError, RefusedError, UnreachableError, UsageError
 from interlock.base.files import write_atomic
 from interlock.base.strict_yaml import YamlError
+from interlock.rollout import freeze
 from interlock.rollout.environments import NotYetError, Order, parse
 from interlock.trust.event import NewEvent, entry_bytes, stored
 from interlock.trust.log import LogWriter, tile_path
@@ -132,9 +134,13 @@ def test_a_log_of_another_key_is_refused(staging: Staging, tmp_path: Path) -> No
 def test_a_forged_entry_is_refused(staging: Staging) -> None:
     staging.settle(bundle=OTHER)
     path = staging.folder / tile_path("entries", 0, 2)
-    path.write_bytes(path.read_bytes().replace(OTHER.encode(), BUNDLE.encode()))
+    real, logs = path.read_bytes(), staging.logs()
+    path.write_bytes(real.replace(OTHER.encode(), BUNDLE.encode()))
     with pytest.raises(IntegrityError, match="root"):
-        require(staging.logs())
+        require(logs)
+    path.write_bytes(real)
+    with pytest.raises(NotYetError):
+        require(logs)
 
 
 def test_an_entry_that_is_kept_back_shows(staging: Staging) -> None:
@@ -217,6 +223,15 @@ def test_every_environment_of_the_wave_before_must_have_settled(tmp_path: Path) 
     require(logs, text)
 
 
+def test_what_one_environment_took_back_waits_for_no_other(tmp_path: Path) -> None:
+    cells = {name: Staging(tmp_path / name) for name in ("cell-a", "cell-b")}
+    folders = {name: str(each.folder) for name, each in cells.items()}
+    logs = EarlierLogs("cell-c", folders, {name: each.signer.verifier.to_text() for name, each in cells.items()})
+    cells["cell-b"].settle(environment="cell-b").add("release.quarantined", 1_100)
+    with pytest.raises(RefusedError, match="taken back in cell-b"):
+        require(logs, HEAD + "  waves: [[cell-a, cell-b], [cell-c]]\n")
+
+
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
@@ -239,3 +254,17 @@ def test_logs_and_keys_are_settings(tmp_path: Path) -> None:
     assert settings.load(tmp_path, given).rollout.before_logs == {"staging": "/mnt/log", "cell-a": "/mnt/a=b"}
     settings.write(tmp_path, {"rollout": {"before_keys": {"staging": "a+b+c="}}})
     assert settings.load(tmp_path, {}).rollout.before_keys == {"staging": "a+b+c="}
+
+
+def test_the_examples_of_the_guide_are_read_as_they_stand() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guide" / "environments.md").read_text(encoding="utf-8")
+    order, logs, calendar = (block.partition("```")[0] for block in guide.split("```yaml\n")[1:])
+    assert parse(order).before("cell-b") == ("cell-a",)
+    assert set(strict_yaml.load(logs, "settings.yaml")["rollout"]) == {"environment", "before_logs", "before_keys"}
+    head = "apiVersion: interlock.dev/v1alpha1\nkind: FreezeCalendar\nmetadata: {name: all}\n"
+    assert [each.repeat.every if each.repeat else "once" for each in freeze.parse(head + calendar)] == [
+        "once",
+        "weekly",
+        "daily",
+        "monthly",
+    ]

@@ -114,12 +114,14 @@ def test_the_view_counts_the_decisions_of_the_split_alone(tmp_path: Path) -> Non
     )
     split = replace(rollout, state=State.CANARY, shape="split", share=5000, generation=5)
     store = MemoryEventStore()
-    steps = [(None, rollout), (Begun(), replace(rollout, state=State.LOADING, shape="baseline", generation=4))]
-    for number, (seen, at) in enumerate([*steps, (Begun(), split), (Begun(), replace(split, generation=6))]):
+    baseline = replace(rollout, state=State.LOADING, shape="baseline", generation=4)
+    watching = replace(split, state=State.WATCHING, generation=7)
+    steps = [(None, rollout), *((Begun(), at) for at in (baseline, split, replace(split, generation=6), watching))]
+    for number, (seen, at) in enumerate(steps):
         store.append(journal.entry("controller", at, seen, START_NS + number * NS_PER_S))
     out = SegmentWriter(tmp_path, "w0", lambda: START_NS, SegmentOptions(size_bytes=32 * 1024))
-    baseline = replace(decision(9, "champion"), generation=4)
-    for each in [baseline, *MADE, replace(decision(7, "candidate"), generation=6)]:
+    others = [replace(decision(9, "champion"), generation=generation) for generation in (4, 7)]
+    for each in [*others, *MADE, replace(decision(7, "candidate"), generation=6)]:
         out.append([replace(each, received_ns=START_NS + 10 * NS_PER_S)])
     out.close()
     events, archive = store.after(0, journal.ENTRIES), Archive(tmp_path)

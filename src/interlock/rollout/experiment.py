@@ -116,7 +116,7 @@ def _parts(arms: Mapping[int, Arms], count: int) -> list[Part]:
             each.champion.total(REQUESTS),
         )
         for _, each in sorted(arms.items())
-        if each.candidate is not None and each.shadow is None
+        if each.candidate is not None
     ]
 
 
