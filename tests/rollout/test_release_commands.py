@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from interlock.adapters.git.identity import load, private_bytes
 from interlock.apps.cli.main import build
 from interlock.apps.control.client import ControlClient
 from interlock.apps.control.subject import proposed
-from interlock.base.errors import InterlockError
+from interlock.base.errors import InterlockError, RefusedError
 from interlock.trust.admission import TrustRoot
 from interlock.trust.event import NewEvent
 from interlock.trust.sshsig import public_line
@@ -137,6 +138,37 @@ def test_propose_writes_manifests_on_a_branch_that_check_accepts(run: Run, repo:
         ["git", "-C", str(repo), "ls-tree", "-r", "origin/main"], capture_output=True, text=True, check=True
     )
     assert "release.yaml" not in main.stdout.replace(".github/workflows/release.yml", "")
+
+
+def git(repo: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(repo), *arguments], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="Git signs with ssh-keygen")
+def test_a_proposal_is_signed_with_the_key_that_git_itself_is_told_of(run: Run, repo: Path, key: Path) -> None:
+    register("1.0.0")
+    key.chmod(0o600)
+    for name, value in (("gpg.format", "ssh"), ("user.signingkey", str(key)), ("user.email", "dev@example.org")):
+        git(repo, "config", name, value)
+    git(repo, "config", "user.name", "Dev")
+    assert run("release", "propose", "fraud", "1.0.0", "--repo", str(repo))["signed"]
+    (found,) = run("release", "check", str(repo), "--base", "origin/main")["services"]
+    assert (found["ok"], found["commits"]) == (True, "1 signed")
+
+
+def test_an_unsigned_proposal_is_told_and_nobody_is_asked_to_approve_it(run: Run, repo: Path) -> None:
+    register("1.0.0")
+    assert not run("release", "propose", "fraud", "1.0.0", "--repo", str(repo), "--author", AUTHOR)["signed"]
+    (found,) = run("release", "check", str(repo), "--base", "origin/main", code=1)["services"]
+    assert "is not signed" in found["problems"][0]
+    with pytest.raises(RefusedError, match="is not signed"):
+        proposed(repo, "fraud", settings.load())
+
+
+def test_a_key_that_cannot_be_read_is_refused_with_the_remedy(run: Run, repo: Path, tmp_path: Path) -> None:
+    register("1.0.0")
+    missing = ("--author", AUTHOR, "--sign", str(tmp_path / "none"))
+    assert "private-key file" in run("release", "propose", "fraud", "1.0.0", "--repo", str(repo), *missing).remedy
 
 
 def test_proposing_what_is_not_registered_names_what_is(run: Run, repo: Path) -> None:

@@ -234,6 +234,7 @@ def _environment(extra: dict[str, str] | None) -> dict[str, str]:
         **kept,
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",  # a commit is what its hash says
         "GIT_LITERAL_PATHSPECS": "1",  # a folder's name is a name, whatever is in it
         "GIT_CONFIG_GLOBAL": os.devnull,
         "LC_ALL": "C",

@@ -33,6 +33,7 @@ class Workspace:
         self.folder = folder
         self._author = author
         self._sign = sign
+        self._key = _in_memory(sign)
         self._controller = controller
         self._timeout_s = timeout_s
 
@@ -124,16 +125,6 @@ class Workspace:
         signs = own and self._setting("gpg.format") == "ssh" and self._setting("user.signingkey")
         return ["commit", "--gpg-sign"] if signs else ["commit"]
 
-    @property
-    def _key(self) -> Key | None:
-        """The key that signs here, in memory."""
-        if not isinstance(self._sign, Path):
-            return self._sign
-        try:
-            return load(self._sign.read_bytes())
-        except OSError as error:
-            raise UsageError(f"the key {self._sign.name} cannot be read", "name a private-key file") from error
-
     def _sign_head(self) -> None:
         """Sign the commit that was just made, before anybody has seen it."""
         key = self._key
@@ -206,6 +197,16 @@ class Workspace:
         if done.returncode != 0:
             raise _failed(arguments, done.stderr)
         return done.stdout
+
+
+def _in_memory(sign: Path | Key | None) -> Key | None:
+    """The key that signs here; None: Git signs, with an agent, a hardware key or one under a phrase, or nobody."""
+    if not isinstance(sign, Path):
+        return sign
+    try:
+        return load(sign.read_bytes())
+    except OSError as error:
+        raise UsageError(f"the key {sign.name} cannot be read", "name a private-key file") from error
 
 
 def _failed(arguments: list[str], stderr: bytes) -> UnreachableError:
