@@ -197,6 +197,15 @@ def test_a_latch_that_a_person_set_at_the_supervisor_is_adopted() -> None:
     assert (last.actor, last.reason) == ("ada", "complaints")
 
 
+def test_a_latch_on_a_settled_service_is_told_once_however_long_it_takes_to_open() -> None:
+    world = settled()
+    world.scorers.retreat("fraud", "by-hand", "complaints", "ada", world.clock.now_ns())
+    world.scorers.partial = 4
+    world.run(6)
+    world.settled()
+    assert [event.body["latch"] for event in world.store.after(0, ("rollout.retreated",))] == ["by-hand"]
+
+
 def test_an_abort_while_the_controller_is_dead_is_carried_out_when_it_is_back() -> None:
     world = settled()
     _, folder = world.release("1.1.0", steps="{weight: 10, for: 60s}")
