@@ -1,6 +1,6 @@
 # Everything a person or CI runs. On a fresh machine: Python >= 3.11, git and make; nothing else is assumed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-unit test-wide test-actions lint format bench bench-handbook bench-serving bench-rollout bench-statistics soak docs test-services test-clients fuzz lock clean
+.PHONY: help setup demo test test-unit test-wide test-actions lint format bench bench-handbook bench-serving bench-rollout bench-statistics soak rollout-world docs test-services test-clients fuzz lock clean
 
 PYTHON ?= python3
 UV_VERSION := 0.13.9
@@ -13,6 +13,7 @@ READY := .venv/.ready
 TIMES ?= 20
 DATA ?= ../shared/data
 SWAPS ?= 1000
+ROLLOUTS ?= 1000
 # The folders of tests that mirror a room of src.
 ROOMS := $(filter-out tests/__pycache__,$(wildcard $(patsubst src/interlock/%/,tests/%,$(wildcard src/interlock/*/))))
 
@@ -79,6 +80,9 @@ format: $(READY) ## Rewrite the code in the house format
 
 soak: $(READY) ## A thousand model swaps under load: nothing fails, nothing grows (SWAPS=n)
 	$(BIN)/python -m bench.soak --swaps $(SWAPS)
+
+rollout-world: $(READY) ## A thousand simulated rollouts under random faults: no promise is broken (ROLLOUTS=n)
+	$(BIN)/python -m bench.rollout_world --rollouts $(ROLLOUTS)
 
 bench: bench-handbook bench-serving bench-statistics ## Every benchmark that needs no other machine
 

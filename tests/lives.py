@@ -17,6 +17,7 @@ from tests.world import Behaviour, Crash, World
 
 from interlock.base.clock import NS_PER_S
 from interlock.decision.table import CHAMPION
+from interlock.rollout.states import FINAL
 
 SERVICES = ("fraud", "credit")
 LEASE_S = 30.0
@@ -183,7 +184,7 @@ def play(life: Life) -> Played:
     while quiet < 2 * (world.control.lease_s + 8):
         assert player.now_s < LIMIT_S, "the rollouts do not come to an end"
         player.turn()
-        busy = any(controller.busy() for controller in (world.controller, *(each for each, _, _ in world.others)))
+        busy = any(each.state not in FINAL or each.pending for each in player.world.journal.values())
         quiet = 0 if busy else quiet + 1
     world.settled(SERVICES, strays=any(act.what == "sleep" for act in life.acts))
     rollouts = list(world.journal.values())

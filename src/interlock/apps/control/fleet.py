@@ -39,6 +39,7 @@ class Fleet:
         self._actor = actor
         self._renewed: dict[str, int] = {}
         self._restore_after = _LONG_AGO
+        self._told: set[str] = set()
 
     def observe(self, memory: Memory, epoch: int) -> Observed:
         """The fleet now, with the seals that are not recorded yet.
@@ -90,8 +91,10 @@ class Fleet:
             latch, table = seen.latch, seen.table
             if latch is None or table is None or not table.settled or memory.active(service) is not None:
                 continue
-            body = {"service": service, "latch": latch.id, "reason": latch.reason, "by": latch.actor}
-            self._store.append(self._event("rollout.retreated", f"service/{service}", body))
+            if latch.id not in self._told:
+                body = {"service": service, "latch": latch.id, "reason": latch.reason, "by": latch.actor}
+                self._store.append(self._event("rollout.retreated", f"service/{service}", body))
+                self._told.add(latch.id)
             above = max(epoch << EPOCH_BITS, seen.epoch + 1, latch.epoch + 1)
             self._scorers.install(
                 msgspec.structs.replace(table, epoch=above, generation=table.generation + 1, clears=latch.id)
