@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -184,6 +185,14 @@ def bars(result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _most(value: float | None, limit: float) -> bool:
     return value is not None and value <= limit
+
+
+def added(halves: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sums of counts by name."""
+    total: Counter[str] = Counter()
+    for half in halves:
+        total.update(half)
+    return dict(total)
 
 
 def same_again(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -135,6 +135,7 @@ def test_every_bar_is_met_by_a_good_run() -> None:
         ({"latency_regression_detect_s": None}, "20 % more latency is caught"),
         ({"flag_tenfold_detect_s": None}, "ten times the flags are caught"),
         ({"aa": {"rollouts": 20, "settled": 19}}, "A/A rollouts that settled"),
+        ({"world": {"rollouts": 1_000, "violations": 1}}, "promises broken in the simulated world"),
         ({"aa": {"rollouts": 0, "settled": 0}}, "A/A rollouts that settled"),
         (
             {"rows": [{"version": "1", "expected": "settled", "outcome": "rolled_back"}]},
@@ -160,6 +161,12 @@ def test_a_bar_that_is_missed_says_so(changes: dict[str, Any], name: str) -> Non
 def test_a_detection_counts_only_when_that_guard_made_it(reason: str | None, outcome: str, found: float | None) -> None:
     row = {"reason": reason, "outcome": outcome, "expected": "rolled_back", "first_share_to_verdict_s": 3.5}
     assert figures.detected(row, "latency", "first_share") == found
+
+
+def test_the_lives_of_the_world_are_added_up() -> None:
+    assert figures.added([{"rollouts": 3, "settled": 2}, {"rollouts": 4, "crashes": 1}]) == {
+        "rollouts": 7, "settled": 2, "crashes": 1,
+    }  # fmt: skip
 
 
 def test_a_supervisor_that_went_back_first_is_a_rollback() -> None:
