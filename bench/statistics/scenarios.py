@@ -189,7 +189,9 @@ def latency() -> list[Scenario]:
     return found
 
 
-def _flags(key: str, tps: float, minutes: float, stream: Stream, name: str, target: str, high: float) -> Scenario:
+def _flags(  # long: a row of the table
+    key: str, tps: float, minutes: float, stream: Stream, name: str, target: str, high: float
+) -> Scenario:
     return Scenario(
         key,
         Load(tps, minutes),
