@@ -193,7 +193,7 @@ def test_a_freeze_holds_the_share_and_lets_go_by_itself() -> None:
     machine = Machine()
     machine.until(State.CANARY)
     frozen = msgspec.structs.replace(GOOD, frozen="releases are frozen: year end")
-    machine.look(300, frozen)
+    machine.look(1000, frozen)
     assert (machine.state, machine.rollout.hold, machine.rollout.share) == (State.HELD, "frozen", 1000)
     machine.until(State.SETTLED)
     machine = Machine()

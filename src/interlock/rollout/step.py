@@ -165,6 +165,8 @@ def _overdue(rollout: Rollout, plan: Plan, seen: Looked, now_ns: int) -> bool:
     """Whether the state, or the whole rollout, has lasted too long."""
     late = seconds_since(rollout.clock_ns or rollout.started_ns, now_ns) >= plan.deadline_s
     here = seconds_since(rollout.since_ns, now_ns)
+    if rollout.state is State.HELD and rollout.hold == "frozen":
+        return False  # the calendar says how long that lasts
     if rollout.state is State.HELD:
         alone = rollout.hold in ("missing", "blocked") and rollout.resume != State.WATCHING
         # Time alone never takes traffic back to a champion that is not there.

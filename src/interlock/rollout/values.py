@@ -10,7 +10,7 @@ from interlock.rollout.states import State
 
 HOLDS = {
     "missing": "something could not be seen: goes on by itself when it can be seen again",
-    "frozen": "the freeze calendar: goes on by itself when the window ends",
+    "frozen": "the freeze calendar: goes on by itself when the window ends, however long that is",
     "blocked": "the candidate is the only healthy copy: goes on, or back, when the champion is ready again",
     "inconclusive": "the evidence did not suffice in time: a person decides",
     "person": "a person asked for it, and ends it",
