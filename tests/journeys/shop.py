@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from tests.builders import tiny_bundle
 
 from interlock import settings as options
+from interlock.adapters.git.workspace import Workspace
 from interlock.apps.control.client import ControlClient
 from interlock.apps.demo import history
 from interlock.apps.demo.commands import Commands
@@ -129,6 +130,7 @@ class Shop:
     def commit(self, person: Signer, message: str) -> None:
         identity = ("-c", f"user.name={person.name}", "-c", f"user.email={person.email}")
         self.do.git(self.repo, *identity, "commit", "--quiet", "--all", "--message", message)
+        Workspace(self.repo, sign=person.key).sign_head()
 
     def _statement(self, signer: Signer) -> bytes:
         who = ("--role", str(signer.role), "--person", signer.id)

@@ -131,6 +131,7 @@ def test_propose_writes_manifests_on_a_branch_that_check_accepts(run: Run, repo:
         "approved": {},
         "missing": ["technical", "risk", "compliance"],
         "notes": [],
+        "freezes": [],
     }
     wish, subject = proposed(repo, "fraud", settings.load())
     assert (wish.folder, subject.bundle, subject.authors) == (done["folder"], bundle, ("dev", "nobody"))

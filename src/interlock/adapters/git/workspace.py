@@ -107,7 +107,7 @@ class Workspace:
             name, email = self._author
             identity = ["-c", f"user.name={name}", "-c", f"user.email={email}"]
         self.git(*identity, *self._commit(), "--quiet", "-m", message, "--", *files)
-        self._sign_head()
+        self.sign_head()
         return self.git("rev-parse", "HEAD").strip()
 
     def signed(self, commit: str) -> bool:
@@ -125,8 +125,8 @@ class Workspace:
         signs = own and self._setting("gpg.format") == "ssh" and self._setting("user.signingkey")
         return ["commit", "--gpg-sign"] if signs else ["commit"]
 
-    def _sign_head(self) -> None:
-        """Sign the commit that was just made, before anybody has seen it."""
+    def sign_head(self) -> None:
+        """Sign the newest commit, which nobody has seen yet, with the key in memory."""
         key = self._key
         if key is None:
             return
