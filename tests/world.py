@@ -438,7 +438,7 @@ class MemoryGate:
         self._world.scorers.admitted.add((bundle, wish.folder))
         return Target(manifests.release.version, bundle, wish.folder, wish.commit, manifests.release.routing)
 
-    def verify(self, wish: Wish, manifests: Manifests) -> Target:
+    def verify(self, wish: Wish, manifests: Manifests, champion: Target | None) -> Target:
         bundle = manifests.release.bundle
         if (bundle, wish.folder) not in self._world.scorers.admitted:
             raise RefusedError("the admission of this release is not here", "release it anew")

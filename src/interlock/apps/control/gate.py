@@ -77,9 +77,10 @@ class AdmissionGate:
         self._write(wish, what, signed, files, event)
         return self._target(wish, release)
 
-    def verify(self, wish: Wish, manifests: Manifests) -> Target:
+    def verify(self, wish: Wish, manifests: Manifests, champion: Target | None) -> Target:
         """The target by its admission on disk, which the trust root of today must still bear."""
         release, folder = manifests.release, wish.folder
+        self._authors(wish, champion)
         path = self._places.admissions / digest_hex(release.bundle) / f"{digest_hex(folder)}.json"
         if not path.exists():
             raise RefusedError("the admission of this release is not here", "restore it, or release it anew")

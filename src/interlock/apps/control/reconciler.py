@@ -78,8 +78,10 @@ class Gate(Protocol):
         """
         ...
 
-    def verify(self, wish: Wish, manifests: Manifests) -> Target:
+    def verify(self, wish: Wish, manifests: Manifests, champion: Target | None) -> Target:
         """The target by the admission that it has from before, judged again; nothing new is admitted.
+
+        Whoever wrote the commit that asks for it must be known, as for any other.
 
         Raises:
             RefusedError, IntegrityError: why not.
@@ -243,7 +245,7 @@ class Reconciler:
         active = self._known.active(wish.service)
         if active is not None:
             self._reconsider(active, wish, live, observed)
-        elif (live is None or live.folder != wish.folder) and self._key(wish) not in self._known.tried:
+        elif (live is None or live.folder != wish.folder) and wish.key not in self._known.tried:
             self._propose(wish)
 
     def _settled_before(self, service: str, folder: str) -> bool:
@@ -252,11 +254,6 @@ class Reconciler:
         since = now - round(self._options.horizon_days * 86_400 * NS_PER_S)
         earlier = self._known.earlier(service, self._options.horizon_versions, since, now)
         return any(each.folder == folder for each in earlier)
-
-    def _key(self, wish: Wish) -> str:
-        """What is tried once: what is judged; what had been here before is tried, or refused, once a commit."""
-        known = (wish.service, wish.folder) in self._known.quarantined
-        return f"{wish.key} {wish.commit}" if known or self._settled_before(wish.service, wish.folder) else wish.key
 
     def _reconsider(self, active: Rollout, wish: Wish, live: Target | None, observed: Observed | None) -> None:
         if active.folder == wish.folder or active.state in FINAL:
@@ -289,7 +286,7 @@ class Reconciler:
             commit=wish.commit,
             folder=wish.folder,
             version=manifests.release.version,
-            wish=self._key(wish),
+            wish=wish.key,
             signed=wish.signed,
             salt=self._ports.ids.random(16).hex(),
             started_ns=now,
@@ -311,9 +308,9 @@ class Reconciler:
 
     def _refuse(self, wish: Wish, version: str | None, reason: str) -> None:
         body = {"service": wish.service, "version": version, "commit": wish.commit, "folder": wish.folder}
-        body |= {"wish": self._key(wish), "reason": reason[:2000]}
+        body |= {"wish": wish.key, "reason": reason[:2000]}
         self._ports.store.append(self._event("release.refused", f"service/{wish.service}", "refused", body))
-        self._known.tried.add(self._key(wish))
+        self._known.tried.add(wish.key)
         _log.error("refused: %s %s: %s", wish.service, version or "", reason)
 
     # --- one rollout ----------------------------------------------------------------------
@@ -345,7 +342,7 @@ class Reconciler:
         try:
             manifests = parse(wish.files, wish.service)
             if self._settled_before(wish.service, wish.folder):
-                candidate = gate.verify(wish, manifests)
+                candidate = gate.verify(wish, manifests, champion)
                 plan = returning(manifests.plan)
             else:
                 candidate = gate.check(wish, manifests, champion)
