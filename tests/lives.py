@@ -15,8 +15,10 @@ from typing import Any
 
 from tests.world import Behaviour, Crash, World
 
+from interlock.apps.views import rollout as view
 from interlock.base.clock import NS_PER_S
 from interlock.decision.table import CHAMPION
+from interlock.rollout.replay import replay
 from interlock.rollout.states import FINAL
 
 SERVICES = ("fraud", "credit")
@@ -188,6 +190,9 @@ def play(life: Life) -> Played:
         quiet = 0 if busy else quiet + 1
     world.settled(SERVICES, strays=any(act.what == "sleep" for act in life.acts))
     rollouts = list(world.journal.values())
+    events = view.read(world.store, looks=True)
+    for each in rollouts:
+        assert not (found := replay(events, each.id)["differences"]), f"the replay differs: {found[0]}"
     ends = Counter(each.state.value for each in rollouts)
     ends["held"] = len({event.body["rollout"] for event in world.store.after(0, ("rollout.held",))})
     return Played(len(rollouts), ends, player.crashes, player.now_s)

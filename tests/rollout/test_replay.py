@@ -8,12 +8,15 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.world import Behaviour, World
 
+from interlock.apps.control.looks import Looks
 from interlock.apps.views import rollout as view
+from interlock.base.clock import ManualClock
 from interlock.base.errors import IntegrityError
+from interlock.base.verdict import Verdict
 from interlock.decision.counts import (
     ERRORS,
     FLAGGED,
@@ -28,12 +31,14 @@ from interlock.decision.counts import (
 from interlock.rollout import guards, kept
 from interlock.rollout.evidence import Evidence
 from interlock.rollout.kept import Addition, Cell
-from interlock.rollout.plan import Plan, Slo
+from interlock.rollout.options import RolloutOptions
+from interlock.rollout.plan import Plan, Slo, Step
 from interlock.rollout.replay import Chain, replay
-from interlock.rollout.sight import Given, see
+from interlock.rollout.sight import Given, Sight, see
 from interlock.rollout.states import State
-from interlock.rollout.values import Rollout
+from interlock.rollout.values import Looked, Rollout
 from interlock.trust.event import Event
+from interlock.trust.memory import MemoryEventStore
 
 NAMES = ("champion", "candidate")
 SHADOWED = key("fraud", 4, "candidate")
@@ -199,6 +204,28 @@ def noise(seed: int) -> bytes:
     return arm.pack()
 
 
+def test_looks_that_change_nothing_are_kept_ever_less_often() -> None:
+    """What lasts a day is some 1,700 looks, and every one adds up what came between."""
+    clock, plan = ManualClock(), Plan(0, (Step(5000, 1e9),), 0, 0, 1e9, {})
+    begun = {"started_ns": clock.now_ns(), "since_ns": clock.now_ns()}
+    rollout = msgspec.structs.replace(ROLLOUT, plan=plan, state=State.CANARY, generation=4, **begun)
+    looks = Looks(RolloutOptions(), clock, "controller", MemoryEventStore())
+    times = []
+    for second in range(2 * 3600):
+        given = Given(clock.now_ns())
+        judged = guards.Look(given.at_ns, 4, Verdict.PASS, 1, 1, ())
+        keeping = looks.record(rollout, Sight(given, Looked(), judged))
+        if keeping is not None:
+            looks.kept(rollout, keeping)
+            times.append(second)
+        clock.advance(1)
+    pauses = np.diff(times)
+    assert pauses[:60].max() == 1
+    assert pauses.max() <= 61
+    assert len([each for each in times if each <= 1800]) < 300
+    assert len(times) < 450
+
+
 # --- sources that cannot be read -------------------------------------------------------------
 
 
@@ -298,8 +325,16 @@ def counted(evidence: Evidence) -> dict[tuple[str, bool], bytes]:
     return {place: counts.pack() for place, counts in sorted(evidence._totals.items())}
 
 
+def around(change: str) -> list[tuple[Any, ...]]:
+    """A worker's counters begin anew between two kept looks, and go on after a controller was killed."""
+    then = [(change, 0), ("count", 0, 4, 9), ("keep",), ("kill",), ("count", 0, 4, 5), ("read",)]
+    return [("count", 0, 4, 30), ("keep",), *then]
+
+
 @settings(max_examples=40)
 @given(ACTIONS)
+@example(around("replace"))
+@example(around("shrink"))
 def test_a_controller_that_takes_over_counts_what_one_that_never_died_counts(actions: list[tuple[Any, ...]]) -> None:
     """Killed at any moment. Additions that were not kept are read again: nothing twice, nothing lost."""
     fleet, stored = Fleet(), list[dict[str, Any]]()

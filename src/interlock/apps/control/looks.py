@@ -2,7 +2,7 @@
 
 Contract. A look that changes the rollout is always kept. Between them one is kept every `look_s` in
 the first minute of a state or step, then ever less often, each sixtieth of the time that it has lasted,
-at most `SLOWEST_S` apart: about 260 in 30 minutes, 3,100 in a day. What a look adds waits until it is
+at most `SLOWEST_S` apart: about 260 in 30 minutes, 1,700 in a day (a few KB each). What a look adds waits until it is
 stored, so skipped looks, and those that the store did not take, are part of the next. A new controller
 first takes what was kept and then goes on by difference.
 """
@@ -24,7 +24,7 @@ from interlock.rollout.values import Rollout
 from interlock.trust.event import Event, NewEvent
 from interlock.trust.ports import EventStore
 
-SLOWEST_S = 30.0
+SLOWEST_S = 60.0
 _FADING = 60
 _LONG_AGO = -(1 << 60)
 
