@@ -44,6 +44,11 @@ def step(rollout: Rollout, seen: Observation, now_ns: int) -> tuple[Rollout, tup
         RefusedError: the observation does not belong to this state (then nothing changes).
     """
     before = rollout.effects
+    if isinstance(seen, Aborted | Paused | Resumed) and seen.request:
+        # Heard once: whoever takes over reads the requests again.
+        if seen.request <= rollout.request:
+            return rollout, ()
+        rollout = _replaced(rollout, request=seen.request)
     changed = _HANDLERS[type(seen)](rollout, seen, now_ns)  # type: ignore[operator]
     changed = _closed(changed, now_ns)
     return changed, tuple(effect for effect in changed.pending if effect.n > before)

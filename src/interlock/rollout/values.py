@@ -93,6 +93,8 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """When the deadline began to run anew; 0: when the rollout started."""
     signed: tuple[str, ...] = ()
     """Digests of the approvals' signatures: what a quarantine remembers."""
+    request: int = 0
+    """The id of the newest event by which a person asked for something that this rollout has heard."""
     majority_ns: int = 0
     breach_ns: int = 0
     champion_ns: int = 0
@@ -160,10 +162,11 @@ class Latched(msgspec.Struct, frozen=True, tag="latched"):
 
 
 class Aborted(msgspec.Struct, frozen=True, tag="aborted"):
-    """A person asked to go back."""
+    """A person asked to go back; `request` is the event's id, 0: the branch asked."""
 
     actor: str
     reason: str
+    request: int = 0
 
 
 class Paused(msgspec.Struct, frozen=True, tag="paused"):
@@ -171,6 +174,7 @@ class Paused(msgspec.Struct, frozen=True, tag="paused"):
 
     actor: str
     reason: str
+    request: int = 0
 
 
 class Resumed(msgspec.Struct, frozen=True, tag="resumed"):
@@ -179,6 +183,7 @@ class Resumed(msgspec.Struct, frozen=True, tag="resumed"):
     actor: str
     reason: str
     advance: bool = False
+    request: int = 0
 
 
 class Superseded(msgspec.Struct, frozen=True, tag="superseded"):

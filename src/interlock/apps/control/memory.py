@@ -42,6 +42,8 @@ class Memory:
         """The settled rollouts of each service, oldest first."""
         self.returns: dict[int, Event] = {}
         """Requests to return to an earlier version that have no outcome yet, by event id."""
+        self.returns_noted = 0
+        """The id of the newest of them when the events were folded: what is older and not among them is answered."""
         self.tried: set[str] = set()
         """Keys of wishes that were carried out or refused."""
         self.quarantined: dict[tuple[str, str], frozenset[str]] = {}
@@ -85,6 +87,7 @@ class Memory:
             self.quarantine(body["service"], body["folder"], body.get("signed", ()))
         elif event.type == RETURN:
             self.returns[event.id] = event
+            self.returns_noted = event.id
         else:
             # An answer to a request names it; a refused wish is not tried again.
             self.returns.pop(_whole(body.get("request")), None)

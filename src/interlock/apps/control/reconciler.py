@@ -404,12 +404,15 @@ class Reconciler:
             if event.type == RETURN:
                 self._read_return(event)
             for rollout in list(self._known.rollouts.values()):
-                if rollout.service == event.body.get("service"):
+                # What was asked before a rollout began was asked of another.
+                if rollout.service == event.body.get("service") and event.time_ns >= rollout.started_ns:
                     self._feed(rollout.id, _REQUESTED[event.type](event))
             self._known.requests_after = event.id
 
     def _read_return(self, event: Event) -> None:
         """A return that an abort fulfils is answered first; any other waits until the abort is done."""
+        if event.id <= self._known.returns_noted and event.id not in self._known.returns:
+            return  # answered before this controller led
         self._known.returns[event.id] = event
         service, version = str(event.body.get("service")), event.body.get("version")
         active, settled = self._known.active(service), self._known.settled.get(service)
@@ -483,10 +486,10 @@ class Reconciler:
 
 
 _REQUESTED: dict[str, Callable[[Event], Observation]] = {
-    ABORT: lambda event: Aborted(event.actor, _reason(event)),
-    RETURN: lambda event: Aborted(event.actor, _reason(event)),
-    PAUSE: lambda event: Paused(event.actor, _reason(event)),
-    RESUME: lambda event: Resumed(event.actor, _reason(event), event.body.get("advance") is True),
+    ABORT: lambda event: Aborted(event.actor, _reason(event), event.id),
+    RETURN: lambda event: Aborted(event.actor, _reason(event), event.id),
+    PAUSE: lambda event: Paused(event.actor, _reason(event), event.id),
+    RESUME: lambda event: Resumed(event.actor, _reason(event), event.body.get("advance") is True, event.id),
 }
 """What a person's request is to a rollout under way."""
 
