@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from interlock.base.canonical import canonical
 from interlock.base.errors import IntegrityError
 from interlock.rollout.sight import Sight
 from interlock.rollout.states import FINAL, State
@@ -30,6 +31,15 @@ _MARKS = {
     State.SUPERSEDED: "rollout.superseded",
 }
 _SAFE = 1 << 53
+
+
+_ROOM = 40_000
+"""Bytes that a rollout may have when it begins: what happens to it later needs less than the rest of an event."""
+
+
+def fits(rollout: Rollout) -> bool:
+    """Whether a rollout that begins will fit into an event to its end: what cannot be recorded must not start."""
+    return len(canonical(plain(rollout))) <= _ROOM
 
 
 class Entry(msgspec.Struct, frozen=True):

@@ -256,6 +256,8 @@ def _onward(rollout: Rollout, now_ns: int, tau_ns: int | None, seen: Looked | No
         return rollout
     if rollout.state is State.LOADING:
         return _after_loading(rollout, plan, tau_ns, now_ns)
+    if rollout.state is State.PROMOTING:
+        return _moved(rollout, "watch", now_ns)  # its table was in force before a hold ended
     if seen is None or not _can_pause(rollout):
         return rollout
     if plan.experiment is not None and rollout.state is State.CANARY and seen.winner:
@@ -334,11 +336,15 @@ def _settled(rollout: Rollout, now_ns: int) -> Rollout:
 
 
 def _latched(rollout: Rollout, seen: Latched, now_ns: int) -> Rollout:
+    caught = rollout.resume or rollout.state.value
+    if rollout.state is State.SETTLED and rollout.champion is not None and _waiting(rollout):
+        # Decided, but not done: whoever went back since has seen more than the last look did.
+        rollout, caught = _moved(rollout, "reopen", now_ns), State.WATCHING.value
     if _over(rollout):
         return rollout if rollout.latch else _replaced(rollout, latch=seen.latch)
     if rollout.state in (State.PROPOSED, State.CHECKING):
         return rollout
-    caught = rollout.resume or rollout.state.value
+    at_ns = seen.at_ns if seen.at_ns > 0 else now_ns
     moved = _moved(
         rollout,
         "retreat",
@@ -347,8 +353,8 @@ def _latched(rollout: Rollout, seen: Latched, now_ns: int) -> Rollout:
         actor=seen.actor,
         latch=seen.latch,
         caught_in=caught,
-        breach_ns=seen.at_ns,
-        champion_ns=seen.at_ns,
+        breach_ns=at_ns,
+        champion_ns=at_ns,
     )
     return _undone(moved)
 

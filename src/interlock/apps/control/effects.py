@@ -62,16 +62,14 @@ class Effects:
         except UnreachableError as error:
             _log.warning("%s of %s is not done yet: %s", effect.kind, rollout.service, error)
             outcome = None
-        except RefusedError as error:
+        except InterlockError as error:
             if effect.kind == "set_route" and effect.shape in ("settled", "champion"):
                 _log.error("the table of %s is refused and tried again: %s", rollout.service, error)
                 outcome = None
-            elif effect.kind == "unload":
+            elif effect.kind == "unload" and isinstance(error, RefusedError):
                 outcome = None
             else:
                 outcome = Outcome(effect.n, ok=False, detail=str(error)[:400])
-        except InterlockError as error:
-            outcome = Outcome(effect.n, ok=False, detail=str(error)[:400])
         if outcome is None and name not in self._running:
             self._not_before[name] = self._clock.monotonic_ns() + _RETRY_NS
         return outcome

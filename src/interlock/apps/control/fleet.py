@@ -13,6 +13,7 @@ import msgspec
 
 from interlock.apps.control.effects import EPOCH_BITS, Effects, Ground
 from interlock.apps.control.memory import Memory
+from interlock.apps.control.orders import MAX_ACTOR, MAX_REASON, line
 from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import RefusedError
 from interlock.decision.admin import Denial, Observed, ServiceState
@@ -92,7 +93,8 @@ class Fleet:
             if latch is None or table is None or not table.settled or memory.active(service) is not None:
                 continue
             if latch.id not in self._told:
-                body = {"service": service, "latch": latch.id, "reason": latch.reason, "by": latch.actor}
+                body = {"service": service, "latch": line(latch.id, MAX_ACTOR), "by": line(latch.actor, MAX_ACTOR)}
+                body["reason"] = line(latch.reason, MAX_REASON)
                 self._store.append(self._event("rollout.retreated", f"service/{service}", body))
                 self._told.add(latch.id)
             above = max(epoch << EPOCH_BITS, seen.epoch + 1, latch.epoch + 1)
@@ -111,9 +113,9 @@ class Fleet:
             seen, active = observed.services.get(service), memory.active(service)
             if seen is not None and seen.table is not None:
                 continue
-            if active is None:
+            if active is None or not active.shape:  # what is not judged yet routes nothing
                 self._again(settled[-1], "settled", ALL, ground, effects)
-            elif active.shape and all(effect.kind != "set_route" for effect in active.pending):
+            elif all(effect.kind != "set_route" for effect in active.pending):
                 self._again(active, active.shape, active.share, ground, effects)
 
     def _again(  # long: what is routed, on which ground

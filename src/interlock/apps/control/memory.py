@@ -129,9 +129,11 @@ class Memory:
     def take(self, rollout: Rollout) -> None:
         """Remember a rollout's newest state and what follows from it."""
         self.tried.add(rollout.wish)
+        others = [each for each in self.settled.get(rollout.service, ()) if each.id != rollout.id]
         if rollout.state is State.SETTLED and rollout.candidate is not None:
-            settled = self.settled.setdefault(rollout.service, [])
-            self.settled[rollout.service] = [*(each for each in settled if each.id != rollout.id), rollout]
+            self.settled[rollout.service] = [*others, rollout]
+        elif others:
+            self.settled[rollout.service] = others  # one that was reopened is settled no longer
         if rollout.state in _BACK and rollout.breach_ns:
             self.quarantine(rollout.service, rollout.folder, rollout.signed)
         if rollout.state not in FINAL or rollout.pending:

@@ -27,6 +27,7 @@ from interlock.apps.control.fenced import Fenced
 from interlock.apps.control.fleet import Fleet
 from interlock.apps.control.looks import Looks
 from interlock.apps.control.memory import ABORT, PAUSE, REQUESTS, RESUME, RETURN, Memory
+from interlock.apps.control.orders import MAX_ACTOR, MAX_REASON, line
 from interlock.apps.control.returns import Returns
 from interlock.apps.control.wishes import Wish
 from interlock.base.canonical import digest_of
@@ -148,6 +149,8 @@ class Reconciler:
         """One turn; False while somebody else leads."""
         if not self._lead():
             return False
+        if not self._remembers():
+            return True
         observed = self._observe()
         if self._epoch is None:
             return False
@@ -222,6 +225,14 @@ class Reconciler:
     def _ground(self, observed: Observed | None) -> Ground:
         return Ground(self._epoch or 0, self._control.table_lease_s, observed.services if observed else {})
 
+    def _remembers(self) -> bool:
+        """Whether the journal has been read; a store that ends right after an election ends no controller."""
+        try:
+            return self._known is not None
+        except UnreachableError as error:
+            _log.warning("the journal cannot be read: %s", error)
+            return False
+
     def _recall(self) -> None:
         """After an append without an answer: what the journal holds is what holds."""
         self._memory = Memory.of(self._ports.store)
@@ -292,6 +303,9 @@ class Reconciler:
             started_ns=now,
             since_ns=now,
         )
+        if not journal.fits(rollout):
+            self._refuse(wish, None, "the approvals of this folder are too many for the journal: remove what is none")
+            return
         self._ports.store.append(journal.entry(ACTOR, rollout, None, now))
         self._known.take(rollout)
         self._feed(rollout.id, Begun())
@@ -352,14 +366,21 @@ class Reconciler:
             late = isinstance(error, NotYetError) and self._waited_s(rollout) >= manifests.plan.hold_s
             if isinstance(error, UnreachableError) and not late:
                 raise
-            self._refuse(wish, rollout.version, str(error))
-            self._feed(rollout.id, Rejected(str(error)[:1000]))
+            self._reject(wish, rollout, str(error))
             return
         seen = observed.services.get(rollout.service)
         plan = msgspec.structs.replace(plan, tau_wait_s=self._options.tau_wait_s)
         generation = seen.generation if seen is not None else 0
-        self._feed(rollout.id, Admitted(candidate, plan, champion, generation, manifests.release.fallback))
+        admitted = Admitted(candidate, plan, champion, generation, manifests.release.fallback)
+        if not journal.fits(step(rollout, admitted, rollout.since_ns)[0]):
+            self._reject(wish, rollout, "its policy and routing are too long for the journal: make them shorter")
+            return
+        self._feed(rollout.id, admitted)
         self._perform(rollout.id, observed)
+
+    def _reject(self, wish: Wish, rollout: Rollout, reason: str) -> None:
+        self._refuse(wish, rollout.version, reason)
+        self._feed(rollout.id, Rejected(reason[:1000]))
 
     def _waited_s(self, rollout: Rollout) -> float:
         return seconds_since(rollout.started_ns, self._ports.clock.now_ns())
@@ -367,7 +388,9 @@ class Reconciler:
     def _mind_latch(self, rollout: Rollout, seen: ServiceState) -> None:
         latch = seen.latch
         if latch is not None and latch.id not in (rollout.id, rollout.latch) and rollout.state is not State.PROPOSED:
-            self._feed(rollout.id, Latched(latch.id, latch.reason[:400], latch.actor, latch.at_ns))
+            # Of whoever reaches the supervisor's socket: as strict as an order, but never refused.
+            reason, actor = line(latch.reason, MAX_REASON) or "no reason was given", line(latch.actor, MAX_ACTOR)
+            self._feed(rollout.id, Latched(latch.id, reason, actor or "unknown", latch.at_ns))
 
     def _perform(self, rollout_id: str, observed: Observed | None) -> None:
         ground = self._ground(observed)
@@ -429,20 +452,10 @@ class Reconciler:
         changed, _ = step(rollout, seen, now)
         if changed == rollout and (quiet or not isinstance(seen, Outcome)):
             return rollout
-        events = [journal.entry(ACTOR, changed, seen, now)]
-        mark = journal.mark(ACTOR, rollout.state, changed, now)
-        if mark is not None:
-            events.append(mark)
-        going_back = changed.state in (State.ROLLING_BACK, State.RETREATED) and rollout.state is not changed.state
-        if going_back and changed.breach_ns:
-            body = {**journal.plain(journal.summary(changed)), "signed": list(changed.signed)}
-            events.append(self._event("release.quarantined", f"service/{changed.service}", "success", body))
-        if isinstance(seen, Outcome) and changed.reverted != rollout.reverted:
-            body = {**journal.plain(journal.summary(changed)), "reverted": changed.reverted}
-            events.append(self._event("release.reverted", f"service/{changed.service}", "success", body))
         try:
-            self._ports.store.append_many(events)
-        except UnreachableError:
+            self._ports.store.append_many(self._told(rollout, changed, seen, now))
+        except (UnreachableError, UsageError):
+            # Whether the journal does not answer or cannot take it: going back waits for neither.
             self._retreat_unrecorded(changed)
             raise
         self._known.take(changed)
@@ -453,6 +466,22 @@ class Reconciler:
                 "%s %s: %s → %s %s", changed.service, changed.version, rollout.state, changed.state, changed.reason
             )
         return changed
+
+    def _told(self, rollout: Rollout, changed: Rollout, seen: Observation, now: int) -> list[NewEvent]:
+        """The events of one step: its entry, and what other rooms and people read."""
+        events = [journal.entry(ACTOR, changed, seen, now)]
+        mark = journal.mark(ACTOR, rollout.state, changed, now)
+        if mark is not None:
+            events.append(mark)
+        going_back = changed.state in (State.ROLLING_BACK, State.RETREATED) and rollout.state is not changed.state
+        if going_back and changed.breach_ns:
+            body = {**journal.plain(journal.summary(changed)), "signed": list(changed.signed)}
+            events.append(self._event("release.quarantined", f"service/{changed.service}", "success", body))
+        if isinstance(seen, Outcome) and changed.reverted != rollout.reverted:
+            body = {**journal.plain(journal.summary(changed)), "reverted": changed.reverted}
+            outcome = "success" if seen.ok else "failure"
+            events.append(self._event("release.reverted", f"service/{changed.service}", outcome, body))
+        return events
 
     def _retreat_unrecorded(self, changed: Rollout) -> None:
         """Without its journal a controller still goes back; the latch is found and recorded later."""
