@@ -156,19 +156,24 @@ def test_a_return_without_the_old_admission_is_refused() -> None:
     assert world.serving() == "1.1.0"
 
 
-def test_a_rolled_back_release_comes_back_only_under_new_signatures() -> None:
+def test_a_rolled_back_release_comes_back_only_under_new_statements() -> None:
     world = settled()
     _, folder = world.release("1.1.0", Behaviour(flag_rate=0.4))
-    place = f"approvals/{folder.removeprefix('sha256:')}/ada.technical.sig"
-    world.git.push({place: b"first signature"})
+    place = f"approvals/{folder.removeprefix('sha256:')}/ada.technical"
+    world.git.push({f"{place}.json": b"first statement", f"{place}.sig": b"its signature"})
     world.finish()
     assert rollouts(world)[-1].state is State.ROLLED_BACK
     tree = {name: data for name, data in world.git.commits[1][1].items() if name.startswith("environments/")}
-    world.git.push({**tree, place: b"first signature"})
+    # One signature can be written in many ways, and a statement signed again by whoever signed it once.
+    world.git.push({**tree, f"{place}.sig": b"its signature\n"})
+    world.run(10)
+    assert len(rollouts(world)) == 2
+    copy = place.replace("ada", "bob")
+    world.git.push({f"{copy}.json": b"first statement", f"{copy}.sig": b"x", f"{place}.json": None})
     world.run(10)
     assert len(rollouts(world)) == 2
     world.scorers.behaviours[rollouts(world)[-1].candidate.bundle] = Behaviour()
-    world.git.push({place: b"second signature"})
+    world.git.push({f"{place}.json": b"second statement", f"{copy}.json": None})
     world.run(2)
     world.finish()
     assert world.serving() == "1.1.0"

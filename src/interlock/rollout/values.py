@@ -92,7 +92,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     clock_ns: int = 0
     """When the deadline began to run anew; 0: when the rollout started."""
     signed: tuple[str, ...] = ()
-    """Digests of the approvals' signatures: what a quarantine remembers."""
+    """Digests of the statements that were signed for it: what a quarantine remembers."""
     request: int = 0
     """The id of the newest event by which a person asked for something that this rollout has heard."""
     majority_ns: int = 0

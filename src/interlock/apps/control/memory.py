@@ -47,7 +47,7 @@ class Memory:
         self.tried: set[str] = set()
         """Keys of wishes that were carried out or refused."""
         self.quarantined: dict[tuple[str, str], frozenset[str]] = {}
-        """(service, folder digest) that were taken back, with the signatures that had let them in."""
+        """(service, folder digest) that were taken back, with the signed statements that had let them in."""
         self.seals_after = 0
         """The number of the newest recorded seal."""
         self.denials_after = 0
@@ -95,7 +95,7 @@ class Memory:
                 self.tried.add(body["wish"])
 
     def quarantine(self, service: str, folder: str, signed: Iterable[str]) -> None:
-        """Keep a release out until none of the signatures that let it in are counted again."""
+        """Keep a release out until none of the statements that let it in are counted again."""
         known = self.quarantined.get((service, folder), frozenset())
         self.quarantined[service, folder] = known | frozenset(signed)
 

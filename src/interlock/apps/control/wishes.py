@@ -57,8 +57,13 @@ class Wish:
 
     @property
     def signed(self) -> tuple[str, ...]:
-        """Digests of the approvals' signatures, sorted."""
-        return tuple(sorted(sha256_hex(data) for name, data in self.approvals.items() if name.endswith(".sig")))
+        """Digests of the statements that have a signature, sorted.
+
+        Not of the signatures: one signature can be written in many ways, by anybody.
+        """
+        names = {name.removesuffix(".sig") for name in self.approvals if name.endswith(".sig")}
+        found = {sha256_hex(self.approvals[f"{name}.json"]) for name in names if f"{name}.json" in self.approvals}
+        return tuple(sorted(found))
 
 
 def services_root(environment: str) -> str:
