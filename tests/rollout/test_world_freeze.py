@@ -86,3 +86,37 @@ def test_a_return_is_never_frozen() -> None:
 @pytest.mark.parametrize("data", [pytest.param(b"nonsense", id="no-calendar"), pytest.param(b"\xff", id="no-text")])
 def test_a_calendar_that_cannot_be_read_freezes_everything(data: bytes) -> None:
     assert "cannot be read" in calendar_of(data).frozen(FRAUD, NS_PER_S)
+
+
+def test_a_freeze_is_not_forgotten_by_a_new_controller_that_cannot_reach_git() -> None:
+    world = settled()
+    world.release("1.1.0")
+    world.run(4)
+    freeze(world, 3600)
+    held(world)
+    world.git.down = True
+    world.restart()
+    world.run(20)
+    last = rollouts(world)[-1]
+    assert (last.state, last.hold) == (State.HELD, "frozen")
+    world.clock.advance(3600)
+    world.git.down = False
+    world.finish()
+    assert world.serving() == "1.1.0"
+
+
+def test_nobody_resumes_into_a_larger_share_during_a_freeze() -> None:
+    world = settled()
+    world.release("1.1.0")
+    world.run(4)
+    freeze(world, 3600)
+    held(world)
+    share = rollouts(world)[-1].share
+    world.scorers.shares.clear()
+    world.ask("resume", advance=True)
+    world.run(5)
+    world.ask("pause")
+    world.ask("resume", advance=True)
+    world.run(5)
+    assert (rollouts(world)[-1].state, rollouts(world)[-1].share) == (State.HELD, share)
+    assert max(world.scorers.shares) <= share / 10_000 + 0.05

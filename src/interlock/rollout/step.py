@@ -15,7 +15,7 @@ import msgspec
 
 from interlock.base.clock import NS_PER_S
 from interlock.decision.table import CANDIDATE
-from interlock.rollout.plan import ALL, ROLLBACK, Plan
+from interlock.rollout.plan import ALL, ROLLBACK, Experiment, Plan
 from interlock.rollout.states import FINAL, TRYING, State, after
 from interlock.rollout.values import (
     Aborted,
@@ -178,7 +178,9 @@ def _overdue(rollout: Rollout, plan: Plan, seen: Looked, now_ns: int) -> bool:
         return _may_go_back(rollout, seen) and (here >= plan.hold_s or (alone and late))
     if rollout.state is State.WATCHING:
         return here >= plan.watch_s + plan.deadline_s
-    return late and not (plan.experiment is not None and rollout.state is State.CANARY)
+    if plan.experiment is not None and rollout.state is State.CANARY:
+        return here >= plan.experiment.period_s + plan.deadline_s
+    return late
 
 
 def _expired(rollout: Rollout, seen: Looked, now_ns: int) -> Rollout:
@@ -260,8 +262,8 @@ def _onward(rollout: Rollout, now_ns: int, tau_ns: int | None, seen: Looked | No
         return _moved(rollout, "watch", now_ns)  # its table was in force before a hold ended
     if seen is None or not _can_pause(rollout):
         return rollout
-    if plan.experiment is not None and rollout.state is State.CANARY and seen.winner:
-        return _concluded(rollout, plan, seen.winner, now_ns)
+    if plan.experiment is not None and rollout.state is State.CANARY:
+        return _tried(rollout, plan, plan.experiment, seen, now_ns)
     if seconds_since(rollout.since_ns, now_ns) < _duration(rollout, plan):
         return rollout
     if rollout.state is State.CANARY and not seen.candidate_requests:
@@ -270,13 +272,24 @@ def _onward(rollout: Rollout, now_ns: int, tau_ns: int | None, seen: Looked | No
         return rollout
     if plan.strategy == "shadow" and rollout.state is State.SHADOW:
         return _paused(rollout, "person", SHADOWED, now_ns)
-    if plan.experiment is not None and rollout.state is State.CANARY:
-        return _concluded(rollout, plan, plan.experiment.then, now_ns)
     return _next_part(rollout, plan, now_ns)
 
 
 def _next_part(rollout: Rollout, plan: Plan, now_ns: int) -> Rollout:
     return _settled(rollout, now_ns) if rollout.state is State.WATCHING else _next_share(rollout, plan, now_ns)
+
+
+def _tried(  # long: an experiment, at a look
+    rollout: Rollout, plan: Plan, experiment: Experiment, seen: Looked, now_ns: int
+) -> Rollout:
+    """An experiment goes on, or somebody stays: the champion at once, a candidate only with the evidence it needs."""
+    over = seconds_since(rollout.since_ns, now_ns) >= experiment.period_s
+    if over and not seen.winner and not seen.candidate_requests:
+        return _paused(rollout, "missing", NO_TRAFFIC, now_ns)
+    stays = seen.winner or (experiment.then if over else "")
+    if not stays or (stays == CANDIDATE and plan.advance == "evidence" and seen.unclear):
+        return rollout
+    return _concluded(rollout, plan, stays, now_ns)
 
 
 def _concluded(rollout: Rollout, plan: Plan, winner: str, now_ns: int) -> Rollout:

@@ -1,8 +1,8 @@
 """The freeze calendar as the branch has it now: it holds for rollouts under way too, whenever they began.
 
-Contract. The newest calendar that was read counts, also while Git cannot be reached. One that
-cannot be understood freezes everything: nobody can tell what it was meant to allow. A return to an
-earlier version is never frozen.
+Contract. The newest calendar that was read counts, also while Git cannot be reached. Before a new
+controller has read one, whoever was held by it stays held. One that cannot be understood freezes
+everything: nobody can tell what it was meant to allow. A return to an earlier version is never frozen.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ class Calendar:
         self._data: bytes | None = None
         self._windows: tuple[Window, ...] = ()
         self._problem = ""
+        self._read = False
 
     def mind(self, wishes: Mapping[str, Wish]) -> None:
         """Take the calendar of what the branch asks for; no wishes: nothing new was read."""
@@ -32,6 +33,7 @@ class Calendar:
         if wish is None:
             return
         data = wish.governed.get(FREEZE)
+        self._read = True
         if data == self._data:
             return
         self._data, self._windows, self._problem = data, (), ""
@@ -44,6 +46,8 @@ class Calendar:
         """Why a rollout may take no larger share now; empty: it may."""
         if rollout.plan is not None and rollout.plan.strategy == ROLLBACK:
             return ""
+        if not self._read:
+            return rollout.reason if rollout.hold == "frozen" else ""
         if self._problem:
             return f"the freeze calendar cannot be read: {self._problem}"
         why = freeze.frozen(self._windows, self._environment, rollout.service, now_ns)

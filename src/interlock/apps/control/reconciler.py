@@ -429,8 +429,15 @@ class Reconciler:
             for rollout in list(self._known.rollouts.values()):
                 # What was asked before a rollout began was asked of another.
                 if rollout.service == event.body.get("service") and event.time_ns >= rollout.started_ns:
-                    self._feed(rollout.id, _REQUESTED[event.type](event))
+                    self._feed(rollout.id, self._asked(rollout, event))
             self._known.requests_after = event.id
+
+    def _asked(self, rollout: Rollout, event: Event) -> Observation:
+        """A request as the rollout hears it: nobody accepts missing evidence into a larger share during a freeze."""
+        asked = _REQUESTED[event.type](event)
+        if isinstance(asked, Resumed) and self._calendar.frozen(rollout, self._ports.clock.now_ns()):
+            return msgspec.structs.replace(asked, advance=False)
+        return asked
 
     def _read_return(self, event: Event) -> None:
         """A return that an abort fulfils is answered first; any other waits until the abort is done."""
