@@ -19,7 +19,6 @@ import pytest
 from tests.failures.receiver import Receiver
 
 from interlock import settings
-from interlock.apps.control.client import ControlClient
 from interlock.apps.control.process import messengers
 from interlock.trust.event import Event, NewEvent
 from interlock.wiring import control
@@ -205,18 +204,17 @@ def test_the_control_process_tells(receiver: Receiver, tmp_path: Path) -> None:
         try:
             begun(current)
             until(lambda: settings.read_endpoints(current.home).get("control"))
-            with ControlClient.open(current) as client:
-                client.append(
-                    NewEvent(
-                        time_ns=1,
-                        type="release.refused",
-                        actor="controller",
-                        origin="test",
-                        object="repository",
-                        outcome="refused",
-                        body={"service": "*", "version": None, "commit": "", "wish": "w", "reason": "rewritten"},
-                    )
+            control.event_store(current).append(
+                NewEvent(
+                    time_ns=1,
+                    type="release.refused",
+                    actor="controller",
+                    origin="test",
+                    object="repository",
+                    outcome="refused",
+                    body={"service": "*", "version": None, "commit": "", "wish": "w", "reason": "rewritten"},
                 )
+            )
             assert receiver.reason() == "rewritten"
             process.terminate()
             assert process.wait(WAIT_S) == 0

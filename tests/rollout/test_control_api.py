@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,7 +106,15 @@ def test_without_the_token_nothing_is_told(path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b'{"type": "no.such"}', b'{"type": 1}', b'{"x": 1}', b" " * 300_000]
+    "kind", ["rollout.step.intended", "rollout.abort.requested", "release.quarantined", "segment.sealed"]
+)
+def test_not_even_the_operator_writes_what_controllers_go_by(kind: str) -> None:
+    event = {"type": kind, "actor": "ada", "origin": "x", "object": "x", "outcome": "success", "body": {}}
+    assert call("POST", "/v1/events", headers=OWNER, content=json.dumps(event).encode()).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b'{"type": "no.such"}', b'{"type": 1}', b'{"type": []}', b'{"x": 1}', b" " * 300_000]
 )
 def test_a_malformed_event_is_refused_with_the_remedy(body: bytes) -> None:
     reply = call("POST", "/v1/events", headers=OWNER, content=body)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from interlock.base.clock import NS_PER_MS, NS_PER_S
+from interlock.base.strict_yaml import YamlError
 from interlock.decision.counts import ERRORS, REQUESTS, TIME_EDGES, ArmCounts
 from interlock.rollout import slo
 from interlock.rollout.plan import Slo
+from interlock.rollout.policy import parse_policy
 from interlock.rollout.slo import Sample, SloLook
 
 ERRORS_1 = Slo("errors", 0.01)
@@ -182,3 +184,13 @@ def test_what_no_limit_needs_any_more_is_let_go() -> None:
     more = slo.kept(seen.samples, (P95_20,), now)
     assert (len(few), len(more)) == (61, 301)
     assert slo.judge(more, (P95_20, ERRORS_1), now) == slo.judge(seen.samples, (P95_20, ERRORS_1), now)
+
+
+def test_no_limit_is_sustained_for_longer_than_samples_are_kept() -> None:
+    text = (
+        "apiVersion: interlock.dev/v1alpha1\nkind: RolloutPolicy\nmetadata: {name: fraud}\nspec:\n"
+        "  strategy: canary\n  steps: []\n  slo: [{metric: p95, above: 1.2, relative: true, for: %s}]\n"
+    )
+    assert parse_policy(text % "1h", "rollout.yaml").slos[0].for_s == 3600
+    with pytest.raises(YamlError, match="an hour"):
+        parse_policy(text % "2h", "rollout.yaml")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import msgspec
 import pytest
 from tests.rollout.test_world import rollouts, settled
@@ -163,3 +165,60 @@ def test_a_policy_too_long_for_the_journal_is_refused_before_it_meets_traffic() 
     world.run(3)
     assert rollouts(world)[-1].state is State.REFUSED
     assert not world.controller.busy()
+
+
+def test_a_check_that_cannot_be_finished_comes_after_those_with_traffic_and_not_at_every_turn() -> None:
+    world = settled()
+    world.release("1.0.0", service="credit")
+    world.run(15)
+    asked: list[int] = []
+    check = world.gate.check
+
+    def waits(wish, *rest):  # type: ignore[no-untyped-def]
+        if wish.service == "credit":
+            asked.append(world.clock.monotonic_ns())
+            raise UnreachableError("staging's log cannot be read", "mount it")
+        return check(wish, *rest)
+
+    world.gate.check = waits  # type: ignore[method-assign]
+    world.release("1.1.0", service="credit")
+    world.run(1)
+    world.release("1.1.0", steps="{weight: 10, for: 60s}")
+    world.until(State.CANARY)
+    world.run(5)
+    assert all(later - before >= NS_PER_S for before, later in pairwise(asked))
+    by_state = [world.controller._known.rollouts[each].state for each in world.controller._in_order()]
+    assert by_state == [State.CANARY, State.CHECKING]
+
+
+def test_a_table_is_not_lost_to_one_look_at_the_fleet_that_failed() -> None:
+    world = canary(steps="{weight: 10, for: 4s}, {weight: 50, for: 60s}")
+    # A latch was opened under this leader, so that tables are of a higher order than its epoch alone gives.
+    route = world.scorers.route("fraud")
+    assert route.table is not None
+    route.table = msgspec.structs.replace(route.table, epoch=route.table.epoch + 1)
+    observe, fails = world.scorers.observe, [False]
+
+    def sometimes(*given):  # type: ignore[no-untyped-def]
+        if fails[0]:
+            raise UnreachableError("no answer", "ask again")
+        return observe(*given)
+
+    world.scorers.observe = sometimes  # type: ignore[method-assign]
+    install = world.scorers.install
+
+    def slow(table):  # type: ignore[no-untyped-def]
+        if not fails[0]:
+            fails[0] = True
+            raise UnreachableError("no answer", "ask again")
+        return install(table)
+
+    world.scorers.install = slow  # type: ignore[method-assign]
+    for _ in range(20):
+        world.turn()
+        if fails[0]:
+            break
+    world.run(2)
+    fails[0], world.scorers.install = False, install  # type: ignore[method-assign]
+    world.run(4)
+    assert (rollouts(world)[-1].state, rollouts(world)[-1].share) == (State.CANARY, 5000)

@@ -14,6 +14,8 @@ STRATEGIES = ("canary", "blue-green", "shadow", "ab", "parity")
 ADVANCES = ("timeline", "evidence")
 METRICS = ("errors", "misses", "degraded", "nulls", "flagged", "p95")
 """What an absolute limit may be set on; all but `p95` (milliseconds of model time) are shares of the requests."""
+LONGEST_S = 3600.0
+"""The longest time for which a limit may have to be exceeded: a sample of every second of it is kept and looked at."""
 OUTCOMES = ("flagged", "errors", "misses", "degraded")
 DEFAULT_BUDGET = 0.01
 DEFAULT_DEADLINE_S = 600.0
@@ -137,7 +139,10 @@ def _slos(spec: Spec) -> tuple[Slo, ...]:
             raise one.wrong("relative", "not true or false", "write `relative: true` for a ratio to the champion")
         low, high = (1.0, 100.0) if relative else (0.001, 60_000.0) if metric == "p95" else (0.00001, 1.0)
         above = one.number("above", 0.0, low, high)
-        found.append(Slo(metric, above, one.duration("for", 0.0), relative))
+        for_s = one.duration("for", 0.0)
+        if for_s > LONGEST_S:
+            raise one.wrong("for", "longer than an hour", "write at most 1h: a longer excess is a matter for alarms")
+        found.append(Slo(metric, above, for_s, relative))
     return tuple(found)
 
 

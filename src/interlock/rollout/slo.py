@@ -20,6 +20,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -58,6 +59,11 @@ class Totals:
             return cls()
         return cls(tuple(arm.values.sum(axis=(0, 1)).tolist()), tuple(arm.times.sum(axis=0).tolist()))
 
+    @cached_property
+    def calls(self) -> int:
+        """Model calls in all."""
+        return sum(self.times)
+
     def since(self, old: Totals) -> Totals:
         """What came after `old`."""
         return Totals(
@@ -68,7 +74,7 @@ class Totals:
     def fell(self, old: Totals) -> bool:
         """Whether a count is smaller than before: then they are not one series."""
         pairs = zip(self.counts, old.counts, strict=True)
-        return sum(self.times) < sum(old.times) or any(new < before for new, before in pairs)
+        return self.calls < old.calls or any(new < before for new, before in pairs)
 
 
 NOTHING = Totals()

@@ -65,6 +65,10 @@ APPENDABLE = frozenset(
     }
 )
 """What `events.append` covers. Any other type has an action of its own, or only the platform may write it."""
+_PLATFORM = ("rollout.", "scorer.", "segment.", "log.", "notification.")
+_GATE = ("admitted", "refused", "reverted", "superseded", "quarantined")
+RESERVED = frozenset(each for each in TYPES if each.startswith(_PLATFORM)) | {f"release.{each}" for each in _GATE}
+"""What nobody appends by hand, the local operator included: controllers go by it, and one they cannot read ends them."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +156,11 @@ class _Api:
         """Append one event, stamped with the server's time, and with the name of whoever was identified."""
         body = await _body(request)
         if caller.actor is not None:
-            if body.get("type") not in APPENDABLE:
+            if str(body.get("type")) not in APPENDABLE:
                 raise DeniedError("this type of event is not appended by hand", f"one of: {', '.join(APPENDABLE)}")
             body["actor"] = caller.actor
+        if str(body.get("type")) in RESERVED:
+            raise DeniedError("only the platform writes this type of event", "see `interlock rollout --help`")
         try:
             event = msgspec.convert({**body, "time_ns": self._clock.now_ns()}, NewEvent)
         except msgspec.ValidationError as error:

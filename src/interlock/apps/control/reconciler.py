@@ -65,6 +65,7 @@ from interlock.trust.ports import EventStore
 _log = logging.getLogger(__name__)
 ACTOR = "controller"
 LEASE = "controller"
+_LONG_AGO = -(1 << 60)
 
 
 class Gate(Protocol):
@@ -134,6 +135,7 @@ class Reconciler:
         self._looks = Looks(self._options, self._ports.clock, ACTOR, self._ports.store)
         self._fleet = Fleet(self._ports.scorers, self._ports.store, self._ports.clock, ACTOR)
         self._said: dict[str, str] = {}
+        self._check_after: dict[str, int] = {}
         ports, options = self._ports, self._options
         self._returns = Returns(ports.store, ports.source, ports.runner, ports.clock, options, ACTOR)
         self._branch = Branch(self._ports.source, self._ports.runner, self._ports.clock, self._options)
@@ -169,9 +171,13 @@ class Reconciler:
             )
             self._attempt("open latches", lambda: self._fleet.open_latches(observed, self._known, self._epoch or 0))
         self._attempt("follow the branch", lambda: self._follow(observed))
-        for rollout_id in list(self._known.rollouts):
+        for rollout_id in self._in_order():
             self._attempt("carry out a rollout", lambda id=rollout_id: self._carry(id, observed))  # type: ignore[misc]
         return True
+
+    def _in_order(self) -> list[str]:
+        """Whoever may have to go back comes before whoever is only judged, which can take its time."""
+        return sorted(self._known.rollouts, key=lambda name: self._known.rollouts[name].state in _UNJUDGED)
 
     def busy(self) -> bool:
         """Whether any rollout is unfinished or has something left to do."""
@@ -349,8 +355,10 @@ class Reconciler:
             self._fleet.keep_lease(current, seen, self._ground(observed), self._effects)
 
     def _check(self, rollout: Rollout, observed: Observed | None) -> None:
+        if observed is None or self._ports.clock.monotonic_ns() < self._check_after.get(rollout.id, _LONG_AGO):
+            return
         wish = self._branch.at(rollout.commit, rollout.service)
-        if wish is None or observed is None:
+        if wish is None:
             return
         champion, gate = self._known.live(rollout.service), self._ports.gate
         try:
@@ -365,6 +373,7 @@ class Reconciler:
             # An environment before this one may take as long as any other hold; what cannot be reached, longer.
             late = isinstance(error, NotYetError) and self._waited_s(rollout) >= manifests.plan.hold_s
             if isinstance(error, UnreachableError) and not late:
+                self._check_after[rollout.id] = self._ports.clock.monotonic_ns() + _CHECK_NS
                 raise
             self._reject(wish, rollout, str(error))
             return
@@ -397,6 +406,8 @@ class Reconciler:
         rollout = self._known.rollouts.get(rollout_id)
         done = 0
         while rollout is not None and (effect := _next(rollout, done)) is not None:
+            if observed is None and effect.shape in _FORWARD:
+                return  # against a fleet that was not seen a table is easily of an older order, and refused for good
             outcome = self._effects.perform(rollout, effect, ground)
             done = effect.n
             if outcome is not None:
@@ -521,6 +532,10 @@ class Reconciler:
             self._said.pop(what, None)
 
 
+_UNJUDGED = (State.PROPOSED, State.CHECKING)
+_FORWARD = ("baseline", "shadow", "split")
+_CHECK_NS = NS_PER_S
+"""Pause after a check that could not be finished: it reads Git, bundles and logs."""
 _REQUESTED: dict[str, Callable[[Event], Observation]] = {
     ABORT: lambda event: Aborted(event.actor, _reason(event), event.id),
     RETURN: lambda event: Aborted(event.actor, _reason(event), event.id),
