@@ -264,3 +264,24 @@ def test_a_return_takes_everything_at_once_and_can_still_go_back() -> None:
     machine.look(2)
     assert (machine.state, machine.rollout.shape) == (State.SETTLED, "settled")
     assert machine.rollout.majority_ns
+
+
+def test_a_pause_after_a_long_freeze_has_its_whole_time() -> None:
+    machine = Machine()
+    machine.until(State.CANARY)
+    machine.look(3 * PLAN.hold_s, msgspec.structs.replace(GOOD, frozen="the year's end"))
+    assert (machine.state, machine.rollout.hold) == (State.HELD, "frozen")
+    machine.see(Paused("ada", "until we are back"))
+    assert machine.look(5) is State.HELD
+
+
+def test_the_deadline_runs_from_the_admission_however_long_that_took() -> None:
+    machine = Machine.__new__(Machine)
+    machine.now = 1_000 * NS_PER_S
+    machine.rollout = Rollout(
+        id="r", service="fraud", commit="c2", folder="f", version="1.1.0", wish="w", salt="00", started_ns=machine.now
+    )
+    machine.see(Begun())
+    machine.now += round(10 * PLAN.deadline_s) * NS_PER_S
+    machine.see(Admitted(NEW, PLAN, OLD, 7))
+    machine.until(State.SETTLED)

@@ -81,6 +81,7 @@ def _admitted(rollout: Rollout, seen: Admitted, now_ns: int) -> Rollout:
         fallback=seen.fallback,
         base_generation=seen.generation,
         generation=seen.generation,
+        clock_ns=now_ns,
     )
     if moved.champion is not None:
         moved = _route(moved, "baseline", 0)
@@ -231,7 +232,8 @@ def _asked_to_pause(rollout: Rollout, seen: Paused, now_ns: int) -> Rollout:
     if _over(rollout):
         return rollout
     if rollout.state is State.HELD:
-        return _replaced(rollout, hold="person", reason=seen.reason, actor=seen.actor)
+        since_ns = now_ns if rollout.hold == "frozen" else rollout.since_ns  # the calendar's time is nobody's
+        return _replaced(rollout, hold="person", reason=seen.reason, actor=seen.actor, since_ns=since_ns)
     if _can_pause(rollout):
         return _paused(rollout, "person", seen.reason, now_ns, seen.actor)
     return _replaced(rollout, asked=seen.reason, actor=seen.actor)

@@ -90,7 +90,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     asked: str = ""
     """Why a person wants it held as soon as it can be; empty: nobody does."""
     clock_ns: int = 0
-    """When the deadline began to run anew; 0: when the rollout started."""
+    """When the deadline began to run: at the admission, and anew when a person resumed; 0: not admitted yet."""
     signed: tuple[str, ...] = ()
     """Digests of the statements that were signed for it: what a quarantine remembers."""
     request: int = 0

@@ -51,6 +51,7 @@ class Effects:
         self._environment = environment
         self._running: dict[tuple[str, int], Future[Outcome]] = {}
         self._not_before: dict[tuple[str, int], int] = {}
+        self._said: dict[tuple[str, int], str] = {}
 
     def perform(self, rollout: Rollout, effect: Effect, ground: Ground) -> Outcome | None:
         """One effect; None when it must be tried again."""
@@ -60,7 +61,9 @@ class Effects:
         try:
             outcome = _KINDS[effect.kind](self, rollout, effect, ground)
         except UnreachableError as error:
-            _log.warning("%s of %s is not done yet: %s", effect.kind, rollout.service, error)
+            if self._said.get(name) != str(error):  # once, not twice a second for as long as a remote is away
+                _log.warning("%s of %s is not done yet: %s", effect.kind, rollout.service, error)
+            self._said[name] = str(error)
             outcome = None
         except InterlockError as error:
             if effect.kind == "set_route" and effect.shape in ("settled", "champion"):
@@ -70,7 +73,10 @@ class Effects:
                 outcome = None
             else:
                 outcome = Outcome(effect.n, ok=False, detail=str(error)[:400])
-        if outcome is None and name not in self._running:
+        if outcome is not None:
+            self._said.pop(name, None)
+            self._not_before.pop(name, None)
+        elif name not in self._running:
             self._not_before[name] = self._clock.monotonic_ns() + _RETRY_NS
         return outcome
 

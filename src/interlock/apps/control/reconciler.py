@@ -172,7 +172,7 @@ class Reconciler:
             self._attempt("open latches", lambda: self._fleet.open_latches(observed, self._known, self._epoch or 0))
         self._attempt("follow the branch", lambda: self._follow(observed))
         for rollout_id in self._in_order():
-            self._attempt("carry out a rollout", lambda id=rollout_id: self._carry(id, observed))  # type: ignore[misc]
+            self._attempt(f"carry out {rollout_id}", lambda id=rollout_id: self._carry(id, observed))  # type: ignore[misc]
         return True
 
     def _in_order(self) -> list[str]:
