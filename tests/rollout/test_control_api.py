@@ -86,9 +86,9 @@ def test_the_token_is_the_owners_alone(client: ControlClient, tmp_path: Path) ->
     assert stat.S_IMODE((tmp_path / "run" / "control.token").stat().st_mode) == 0o600
 
 
-def call(method: str, path: str, **arguments: object) -> httpx.Response:
+def call(method: str, path: str, token: str = "secret", **arguments: object) -> httpx.Response:
     async def inside() -> httpx.Response:
-        app = create(MemoryEventStore(), "secret", ManualClock())
+        app = create(MemoryEventStore(), token, ManualClock())
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://c") as http:
             return await http.request(method, path, **arguments)  # type: ignore[arg-type]
 
@@ -102,6 +102,8 @@ OWNER = {"authorization": "Bearer secret"}
 def test_without_the_token_nothing_is_told(path: str) -> None:
     assert call("GET", path).status_code == 401
     assert call("GET", path, headers={"authorization": "Bearer other"}).status_code == 401
+    # A token's file that a full disk left empty lets nobody in.
+    assert call("GET", path, token="").status_code == 401
     assert call("GET", "/healthz").json() == {"status": "alive"}
 
 

@@ -68,7 +68,7 @@ APPENDABLE = frozenset(
 _PLATFORM = ("rollout.", "scorer.", "segment.", "log.", "notification.")
 _GATE = ("admitted", "refused", "reverted", "superseded", "quarantined")
 RESERVED = frozenset(each for each in TYPES if each.startswith(_PLATFORM)) | {f"release.{each}" for each in _GATE}
-"""What nobody appends by hand, the local operator included: controllers go by it, and one they cannot read ends them."""
+"""What nobody appends by hand, the local operator included: controllers go by it, and cannot go on without."""
 
 
 @dataclass(frozen=True)

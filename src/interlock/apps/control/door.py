@@ -145,10 +145,10 @@ class Door:
         """
         scheme, _, given = headers.get("authorization", "").partition(" ")
         credential = (headers.get("x-api-key", "") or (given if scheme.lower() == "bearer" else "")).strip()
-        if hmac.compare_digest(credential.encode(), self._token):
-            return Caller()
         if not credential:
             raise UnidentifiedError("no credential", "send the token of run/control.token, a key, or a token")
+        if hmac.compare_digest(credential.encode(), self._token):
+            return Caller()
         try:
             return Caller(await self._principal(credential))
         except RefusedError as error:
