@@ -86,7 +86,7 @@ def test_the_token_is_the_owners_alone(client: ControlClient, tmp_path: Path) ->
     assert stat.S_IMODE((tmp_path / "run" / "control.token").stat().st_mode) == 0o600
 
 
-def call(method: str, path: str, token: str = "secret", **arguments: object) -> httpx.Response:
+def call(method: str, path: str, token: str = "secret", **arguments: object) -> httpx.Response:  # noqa: S107
     async def inside() -> httpx.Response:
         app = create(MemoryEventStore(), token, ManualClock())
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://c") as http:
