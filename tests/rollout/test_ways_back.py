@@ -222,3 +222,24 @@ def test_a_table_is_not_lost_to_one_look_at_the_fleet_that_failed() -> None:
     fails[0], world.scorers.install = False, install  # type: ignore[method-assign]
     world.run(4)
     assert (rollouts(world)[-1].state, rollouts(world)[-1].share) == (State.CANARY, 5000)
+
+
+def test_a_latch_before_the_settled_table_of_a_first_release_goes_back_to_the_fallback() -> None:
+    world = World()
+    world.release("1.0.0", watch=1)
+    world.until(State.WATCHING)
+    install = world.scorers.install
+
+    def refuses(table):  # type: ignore[no-untyped-def]
+        if table.settled:
+            raise UnreachableError("no answer", "ask again")
+        return install(table)
+
+    world.scorers.install = refuses  # type: ignore[method-assign]
+    world.until(State.SETTLED)
+    world.scorers.retreat("fraud", "by-supervisor", "errors over the ceiling", "supervisor", world.clock.now_ns())
+    world.scorers.install = install  # type: ignore[method-assign]
+    world.finish()
+    assert rollouts(world)[-1].state is State.ROLLED_BACK
+    assert world.serving() is None
+    assert not world.controller._known.settled

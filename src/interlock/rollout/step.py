@@ -352,7 +352,7 @@ def _settled(rollout: Rollout, now_ns: int) -> Rollout:
 
 def _latched(rollout: Rollout, seen: Latched, now_ns: int) -> Rollout:
     caught = rollout.resume or rollout.state.value
-    if rollout.state is State.SETTLED and rollout.champion is not None and _waiting(rollout):
+    if rollout.state is State.SETTLED and _waiting(rollout):
         # Decided, but not done: whoever went back since has seen more than the last look did.
         rollout, caught = _moved(rollout, "reopen", now_ns), State.WATCHING.value
     if _over(rollout):

@@ -134,6 +134,8 @@ class Memory:
             self.settled[rollout.service] = [*others, rollout]
         elif others:
             self.settled[rollout.service] = others  # one that was reopened is settled no longer
+        else:
+            self.settled.pop(rollout.service, None)
         if rollout.state in _BACK and rollout.breach_ns:
             self.quarantine(rollout.service, rollout.folder, rollout.signed)
         if rollout.state not in FINAL or rollout.pending:
