@@ -62,6 +62,22 @@ def test_a_story_says_what_the_timeline_could_have_caught() -> None:
     ]
 
 
+def test_the_story_of_one_rollout_is_told_without_the_looks_of_the_others() -> None:
+    world = World(3)
+    world.release("1.0.0")
+    world.finish()
+    world.release("1.1.0", Behaviour(flag_rate=0.3))
+    world.finish()
+    first, second = world.rollouts()
+    every = view.read(world.store, looks=True)
+    for each in (first, second):
+        events = view.of_one(world.store, each.id)
+        assert view.story(events, each.id) == view.story(every, each.id)
+        assert view.story(events, each.id)["looks"]
+        told = {event.body.get("rollout") for event in events if event.type == "rollout.verdict.recorded"}
+        assert told == {each.id}
+
+
 @pytest.mark.process  # a home with its database
 def test_the_command_recomputes_a_rollout_and_fails_when_something_differs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

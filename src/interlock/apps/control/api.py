@@ -186,8 +186,8 @@ class _Api:
 
     async def rollout(self, request: Request, caller: Caller) -> Response:
         """One rollout's story."""
-        events = await run_in_threadpool(view.read, self._store, True)
-        told = view.story(events, request.path_params["id"])
+        wanted = request.path_params["id"]
+        told = view.story(await run_in_threadpool(view.of_one, self._store, wanted), wanted)
         await self._door.check(caller, "rollouts.read", told["service"])
         return JSONResponse(told)
 

@@ -20,6 +20,8 @@ from interlock.rollout.values import Outcome, Rollout
 from interlock.trust.event import Event
 from interlock.trust.ports import EventStore
 
+_PAGE = 100
+"""Looks read at once: each holds up to an event's 65,535 bytes."""
 _UNTOLD = ("rollout", "kept", "given")
 TYPES = (*journal.ENTRIES, "release.refused")
 REPLAYED = (*journal.ENTRIES, journal.LOOKS)
@@ -33,6 +35,26 @@ def read(store: EventStore, looks: bool = False) -> list[Event]:
     while page := store.after(found[-1].id if found else 0, types):
         found += page
     return found
+
+
+def of_one(store: EventStore, wanted: str) -> list[Event]:
+    """What the story of one rollout needs: no other's looks are held, of which a day has thousands.
+
+    Raises:
+        UsageError: as `find`.
+    """
+    found = read(store)
+    rollout = find(found, wanted)
+    after = next(event.id for event in found if event.type in journal.ENTRIES and _is_of(event, rollout.id))
+    looks: list[Event] = []
+    while page := store.after(after, (journal.LOOKS,), _PAGE):
+        looks += [event for event in page if event.body.get("rollout") == rollout.id]
+        after = page[-1].id
+    return sorted([*found, *looks], key=lambda event: event.id)
+
+
+def _is_of(event: Event, rollout_id: str) -> bool:
+    return journal.parse(event).rollout.id == rollout_id
 
 
 def listing(events: Iterable[Event]) -> list[dict[str, Any]]:
