@@ -9,6 +9,8 @@ import pytest
 from tests.rollout.test_world import rollouts, settled
 from tests.world import Behaviour, World
 
+from interlock.apps.control.calendar import Calendar
+from interlock.apps.control.wishes import FREEZE, Wish
 from interlock.base.clock import NS_PER_S
 from interlock.base.errors import IntegrityError, RefusedError, UnreachableError
 from interlock.rollout.states import State
@@ -243,3 +245,25 @@ def test_a_latch_before_the_settled_table_of_a_first_release_goes_back_to_the_fa
     assert rollouts(world)[-1].state is State.ROLLED_BACK
     assert world.serving() is None
     assert not world.controller._known.settled
+
+
+def test_no_reason_carries_what_a_committed_file_makes_it_say() -> None:
+    world = settled()
+    world.release("1.1.0", more='  "4111111111111111\\nERROR forged": 1\n')
+    world.run(3)
+    (refused,) = world.store.after(0, ("release.refused",))
+    assert "4111111111111111" not in refused.body["reason"]
+    assert refused.body["reason"].isprintable()
+    wish = Wish("fraud", "c", "p", (), "f", "k", {FREEZE: CALENDAR}, {})
+    calendar = Calendar("production")
+    calendar.mind({"fraud": wish})
+    why = calendar.frozen(rollouts(world)[0], NS_PER_S)
+    assert why.startswith("releases are frozen: card")
+    assert "4111111111111111" not in why
+    assert why.isprintable()
+
+
+CALENDAR = (
+    b"apiVersion: interlock.dev/v1alpha1\nkind: FreezeCalendar\nmetadata: {name: production}\nspec:\n"
+    b'  windows: [{monthly: {from: 1, until: 31}, reason: "card 4111111111111111\\nERROR forged"}]\n'
+)

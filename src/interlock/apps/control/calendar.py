@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from interlock.apps.control.orders import MAX_REASON, line
 from interlock.apps.control.wishes import FREEZE, Wish
 from interlock.base.errors import UsageError
 from interlock.rollout import freeze
@@ -49,6 +50,6 @@ class Calendar:
         if not self._read:
             return rollout.reason if rollout.hold == "frozen" else ""
         if self._problem:
-            return f"the freeze calendar cannot be read: {self._problem}"
+            return line(f"the freeze calendar cannot be read: {self._problem}", MAX_REASON)
         why = freeze.frozen(self._windows, self._environment, rollout.service, now_ns)
-        return f"releases are frozen: {why}" if why else ""
+        return line(f"releases are frozen: {why}", MAX_REASON) if why else ""

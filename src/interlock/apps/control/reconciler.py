@@ -328,7 +328,8 @@ class Reconciler:
 
     def _refuse(self, wish: Wish, version: str | None, reason: str) -> None:
         body = {"service": wish.service, "version": version, "commit": wish.commit, "folder": wish.folder}
-        body |= {"wish": wish.key, "reason": reason[:2000]}
+        reason = line(reason, 1000)  # it may quote what a committed file says
+        body |= {"wish": wish.key, "reason": reason}
         self._ports.store.append(self._event("release.refused", f"service/{wish.service}", "refused", body))
         self._known.tried.add(wish.key)
         _log.error("refused: %s %s: %s", wish.service, version or "", reason)
@@ -389,7 +390,7 @@ class Reconciler:
 
     def _reject(self, wish: Wish, rollout: Rollout, reason: str) -> None:
         self._refuse(wish, rollout.version, reason)
-        self._feed(rollout.id, Rejected(reason[:1000]))
+        self._feed(rollout.id, Rejected(line(reason, 1000)))
 
     def _waited_s(self, rollout: Rollout) -> float:
         return seconds_since(rollout.started_ns, self._ports.clock.now_ns())
