@@ -267,3 +267,21 @@ CALENDAR = (
     b"apiVersion: interlock.dev/v1alpha1\nkind: FreezeCalendar\nmetadata: {name: production}\nspec:\n"
     b'  windows: [{monthly: {from: 1, until: 31}, reason: "card 4111111111111111\\nERROR forged"}]\n'
 )
+
+
+def test_no_breach_waits_for_a_check_that_takes_its_time() -> None:
+    world = settled()
+    world.release("1.0.0", service="credit")
+    world.run(15)
+    world.release("1.1.0", Behaviour(error_rate=0.5), steps="{weight: 10, for: 60s}")
+    world.until(State.CANARY)
+    world.delay_s = 30.0  # whatever the runner does: Git, logs and bundles are slow from here on
+    world.release("1.1.0", service="credit")
+    world.until(State.ROLLING_BACK, limit_s=10)
+    assert world.serving() == "1.0.0"
+    world.run(40)
+    assert world.rollouts("credit")[-1].state is State.CHECKING
+    world.delay_s = 0.0
+    world.run(40)
+    world.finish()
+    assert world.serving("credit") == "1.1.0"

@@ -9,6 +9,7 @@ judged and is tried again; a signature or a root that does not hold is refused.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -83,6 +84,8 @@ class EarlierLogs:
             names = ", ".join(sorted(set(folders) ^ set(vkeys)))
             raise UsageError(f"a log and a key belong together: {names}", "set rollout.before_logs and before_keys")
         self._environment = environment
+        self._one = threading.Lock()
+        """Checks of several services run beside each other; a log is read by one of them."""
         self._logs = {name: EarlierLog(name, Path(folder), vkeys[name]) for name, folder in folders.items()}
 
     def require(self, policy: str | None, service: str, bundle: str, now_ns: int) -> None:
@@ -112,7 +115,9 @@ class EarlierLogs:
         waiting: NotYetError | None = None
         for name in before:
             try:
-                environments.settled_before(self._logs[name].events(), name, service, bundle, order.wait_s, now_ns)
+                with self._one:
+                    events = self._logs[name].events()
+                environments.settled_before(events, name, service, bundle, order.wait_s, now_ns)
             except NotYetError as error:
                 waiting = error  # another environment may have taken it back
         if waiting is not None:

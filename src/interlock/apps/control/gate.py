@@ -172,12 +172,13 @@ class AdmissionGate:
         return None
 
     def _write(self, wish: Wish, what: Subject, signed: list[Signed], files: tuple[bytes, bytes], event: Event) -> None:
-        index = self._sequencer.integrate_until(event.id)
         core = admission.core(what, wish.commit, event.time_ns, signed, files)
-        log = self._sequencer.log
-        data = admission.admission_bytes(
-            core, entry_bytes(event), index, read_note(self._places.log), log.reader().inclusion(index)
-        )
+        with self._sequencer.still:  # a checkpoint, and a proof under that very one
+            index = self._sequencer.integrate_until(event.id)
+            log = self._sequencer.log
+            data = admission.admission_bytes(
+                core, entry_bytes(event), index, read_note(self._places.log), log.reader().inclusion(index)
+            )
         name = f"{digest_hex(wish.folder)}.json"
         write_atomic(self._places.admissions / digest_hex(what.bundle) / name, data)
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -69,7 +69,7 @@ _LONG_AGO = -(1 << 60)
 
 
 class Gate(Protocol):
-    """Judges a wish and makes its admission: in the log first, then on disk."""
+    """Judges a wish and makes its admission: in the log first, then on disk. Called on threads of the runner."""
 
     def check(self, wish: Wish, manifests: Manifests, champion: Target | None) -> Target:
         """The admitted target.
@@ -114,6 +114,15 @@ class Ports:
     """Integrates events into the log."""
 
 
+class _Judging(NamedTuple):
+    """A check under way."""
+
+    wish: Wish
+    champion: Target | None
+    manifests: Manifests
+    judged: Future[tuple[Target, Plan]]
+
+
 class Reconciler:
     """One controller; `turn` it."""
 
@@ -136,6 +145,7 @@ class Reconciler:
         self._fleet = Fleet(self._ports.scorers, self._ports.store, self._ports.clock, ACTOR)
         self._said: dict[str, str] = {}
         self._check_after: dict[str, int] = {}
+        self._judging: dict[str, _Judging] = {}
         ports, options = self._ports, self._options
         self._returns = Returns(ports.store, ports.source, ports.runner, ports.clock, options, ACTOR)
         self._branch = Branch(self._ports.source, self._ports.runner, self._ports.clock, self._options)
@@ -356,20 +366,19 @@ class Reconciler:
             self._fleet.keep_lease(current, seen, self._ground(observed), self._effects)
 
     def _check(self, rollout: Rollout, observed: Observed | None) -> None:
-        if observed is None or self._ports.clock.monotonic_ns() < self._check_after.get(rollout.id, _LONG_AGO):
+        if observed is None:
             return
-        wish = self._branch.at(rollout.commit, rollout.service)
-        if wish is None:
+        judging = self._judging.get(rollout.id)
+        if judging is None:
+            if (judging := self._begin_check(rollout)) is None:
+                return
+            self._judging[rollout.id] = judging
+        wish, champion, manifests, judged = judging
+        if not judged.done():
             return
-        champion, gate = self._known.live(rollout.service), self._ports.gate
+        del self._judging[rollout.id]
         try:
-            manifests = parse(wish.files, wish.service)
-            if self._settled_before(wish.service, wish.folder):
-                candidate = gate.verify(wish, manifests, champion)
-                plan = returning(manifests.plan)
-            else:
-                candidate = gate.check(wish, manifests, champion)
-                plan = gate.plan(wish, manifests)
+            candidate, plan = judged.result()
         except InterlockError as error:
             # An environment before this one may take as long as any other hold; what cannot be reached, longer.
             late = isinstance(error, NotYetError) and self._waited_s(rollout) >= manifests.plan.hold_s
@@ -387,6 +396,28 @@ class Reconciler:
             return
         self._feed(rollout.id, admitted)
         self._perform(rollout.id, observed)
+
+    def _begin_check(self, rollout: Rollout) -> _Judging | None:
+        """A check beside the turns: it reads Git, bundles and logs, and nobody's going back waits for that."""
+        if self._ports.clock.monotonic_ns() < self._check_after.get(rollout.id, _LONG_AGO):
+            return None
+        wish = self._branch.at(rollout.commit, rollout.service)
+        if wish is None:
+            return None
+        try:
+            manifests = parse(wish.files, wish.service)
+        except InterlockError as error:
+            self._reject(wish, rollout, str(error))
+            return None
+        champion, gate = self._known.live(rollout.service), self._ports.gate
+        known = self._settled_before(wish.service, wish.folder)
+
+        def judge() -> tuple[Target, Plan]:
+            if known:
+                return gate.verify(wish, manifests, champion), returning(manifests.plan)
+            return gate.check(wish, manifests, champion), gate.plan(wish, manifests)
+
+        return _Judging(wish, champion, manifests, self._ports.runner.submit(judge))
 
     def _reject(self, wish: Wish, rollout: Rollout, reason: str) -> None:
         self._refuse(wish, rollout.version, reason)

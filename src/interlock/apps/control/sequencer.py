@@ -8,6 +8,8 @@ ahead of a restored database is replayed into it. An entry never changes its ind
 
 from __future__ import annotations
 
+import threading
+
 from interlock.base.clock import NS_PER_S, Clock
 from interlock.base.errors import IntegrityError, UnreachableError
 from interlock.trust.event import NewEvent, entry_bytes, parse_entry
@@ -20,7 +22,7 @@ BATCH = 1000
 
 
 class Sequencer:
-    """Integrates events; `run_once` from one thread at a time.
+    """Integrates events, of any thread: one at a time.
 
     Args:
         store: the events table.
@@ -37,6 +39,8 @@ class Sequencer:
         self._checked = False
         self._leads_until = 0  # monotonic
         self._found: set[str] = set()
+        self.still = threading.RLock()
+        """Held while the log grows; whoever holds it reads one log: its checkpoint and proofs under that."""
 
     @property
     def log(self) -> LogWriter:
@@ -49,13 +53,14 @@ class Sequencer:
         Raises:
             IntegrityError: database and log contradict each other, or an older log was put back.
         """
-        if not self._leads():
-            return 0
-        try:
-            return self._integrate()
-        except IntegrityError as error:
-            self._report(error)
-            raise
+        with self.still:
+            if not self._leads():
+                return 0
+            try:
+                return self._integrate()
+            except IntegrityError as error:
+                self._report(error)
+                raise
 
     def _integrate(self) -> int:
         self._log.refresh()
