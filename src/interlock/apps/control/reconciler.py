@@ -36,7 +36,7 @@ from interlock.base.ids import Ids, uuid7
 from interlock.decision.admin import Observed, ServiceState
 from interlock.rollout import journal
 from interlock.rollout.environments import NotYetError
-from interlock.rollout.manifest import Manifests, parse
+from interlock.rollout.manifest import Manifests, Release, parse
 from interlock.rollout.options import ControlOptions, RolloutOptions
 from interlock.rollout.plan import Plan, returning
 from interlock.rollout.ports import Scorers, Source
@@ -343,8 +343,12 @@ class Reconciler:
             manifests = parse(wish.files, wish.service)
             if self._settled_before(wish.service, wish.folder):
                 candidate = gate.verify(wish, manifests, champion)
+                spent = self._known.in_quarantine(wish.service, candidate.shadows)
+                kept = tuple(each for each in candidate.shadows if each not in spent)
+                candidate = msgspec.structs.replace(candidate, shadows=kept)
                 plan = returning(manifests.plan)
             else:
+                self._refuse_spent(manifests.release)
                 candidate = gate.check(wish, manifests, champion)
                 plan = gate.plan(wish, manifests)
         except InterlockError as error:
@@ -360,6 +364,13 @@ class Reconciler:
         generation = seen.generation if seen is not None else 0
         self._feed(rollout.id, Admitted(candidate, plan, champion, generation, manifests.release.fallback))
         self._perform(rollout.id, observed)
+
+    def _refuse_spent(self, release: Release) -> None:
+        for row in self._known.in_quarantine(release.service, release.shadows):
+            raise RefusedError(
+                f"spec.shadows: {row.version} was rolled back and is in quarantine",
+                "name the folder of a release that settled, or have this one released anew",
+            )
 
     def _waited_s(self, rollout: Rollout) -> float:
         return seconds_since(rollout.started_ns, self._ports.clock.now_ns())
