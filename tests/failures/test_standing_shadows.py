@@ -12,15 +12,19 @@ import pytest
 from onnx import TensorProto, helper
 from tests.admitting import admit
 from tests.builders import tiny_files
-from tests.failures.load import transaction
+from tests.failures.deployment import deployment
+from tests.failures.load import Load, transaction
 from tests.failures.scorer_home import ScorerHome, get, predict, scorer_home, until
 
 from interlock.base.canonical import digest_hex
 from interlock.decision.table import Arm
 from interlock.registry import bundle as bundles
+from interlock.wiring import control as rows
 
 pytestmark = pytest.mark.process
 TRIED = (1, 4, 16, 32, 64)
+BY_TIME = "500ms}\n  advance: timeline  # "
+"""The end of the policy's watch, and one key more: by evidence it would take minutes of traffic."""
 
 
 def breaking(model: bytes) -> bytes:
@@ -96,3 +100,24 @@ def test_a_settled_service_with_a_failing_standing_shadow_answers_everything_and
         asked(home, "c")
         state = home.state()
         assert (state.latch, state.generation) == (None, 2)
+
+
+def test_a_controller_keeps_the_champion_before_as_a_shadow_of_its_successor(tmp_path: Path) -> None:
+    with deployment(tmp_path) as made:
+        url = made.serve()
+        made.control()
+        made.release("1.0.0")
+        old = made.until(lambda: made.ended("1.0.0"), "the first release settles")
+        with Load(url) as load:
+            row = f'version: "1.0.0", bundle: "{old["bundle"]}", folder: "{old["folder"]}"'
+            made.release("1.1.0", shadows=f"[{{{row}}}]", watch=BY_TIME)
+            new = made.until(lambda: made.ended("1.1.0"), "its successor settles")
+            seen = rows.scorers(made.settings).observe("fraud", 0)
+            table = seen.services["fraud"].table
+            assert new["state"] == "settled", new["reason"]
+            assert table is not None
+            assert table.settled
+            assert [(arm.name, arm.version) for arm in table.shadows] == [("shadow-1", "1.0.0")]
+            answered = load.answers["1.1.0"]
+            made.until(lambda: load.answers["1.1.0"] > answered + 20, "its successor answers")
+        assert load.failures == []
