@@ -377,7 +377,7 @@ class MemoryScorers:
                 self._count(worker, table, arm, mine)
         if route.latch is None:
             for shadow in table.shadows:
-                self._shadow(worker, table, shadow.bundle, requests)
+                self._shadow(worker, table, shadow, requests)
 
     def _count(self, worker: _Worker, table: RouteTable, by: Arm, groups: np.ndarray) -> None:
         how, n = self.behaviours[by.bundle], len(groups)
@@ -395,10 +395,10 @@ class MemoryScorers:
         for count, hit in hits.items():
             arm.values[0, :, count] += np.bincount(groups[hit], minlength=GROUPS)
 
-    def _shadow(self, worker: _Worker, table: RouteTable, candidate: str, requests: int) -> None:
-        counts = worker.shadows.setdefault(key(table.service, table.generation, "candidate"), ShadowCounts())
+    def _shadow(self, worker: _Worker, table: RouteTable, shadow: Arm, requests: int) -> None:
+        counts = worker.shadows.setdefault(key(table.service, table.generation, shadow.name), ShadowCounts())
         champion = table.arms[0].bundle
-        rates = self.behaviours[champion].flag_rate, self.behaviours[candidate].flag_rate
+        rates = self.behaviours[champion].flag_rate, self.behaviours[shadow.bundle].flag_rate
         draws = self.random.random(requests)
         steps = (draws < rates[1]).astype(int) - (draws < rates[0]).astype(int)
         counts.pairs += requests
@@ -436,13 +436,22 @@ class MemoryGate:
             raise RefusedError("no quorum for this folder", "ask technical, risk and compliance to sign")
         bundle = manifests.release.bundle
         self._world.scorers.admitted.add((bundle, wish.folder))
-        return Target(manifests.release.version, bundle, wish.folder, wish.commit, manifests.release.routing)
+        for row in manifests.release.shadows:
+            if (row.bundle, row.folder) not in self._world.scorers.admitted:
+                raise RefusedError(f"{row.version} has no admission that stands", "name one that was admitted")
+        return self._target(wish, manifests)
 
     def verify(self, wish: Wish, manifests: Manifests, champion: Target | None) -> Target:
         bundle = manifests.release.bundle
         if (bundle, wish.folder) not in self._world.scorers.admitted:
             raise RefusedError("the admission of this release is not here", "release it anew")
-        return Target(manifests.release.version, bundle, wish.folder, wish.commit, manifests.release.routing)
+        return self._target(wish, manifests)
+
+    def _target(self, wish: Wish, manifests: Manifests) -> Target:
+        release = manifests.release
+        return Target(
+            release.version, release.bundle, wish.folder, wish.commit, release.routing, shadows=release.shadows
+        )
 
     def plan(self, wish: Wish, manifests: Manifests) -> Plan:
         return manifests.plan
@@ -672,9 +681,10 @@ class World:
     ) -> tuple[str, str]:
         """Push a release; returns (commit, folder digest)."""
         bundle = digest(f"bundle {version}" if service == SERVICE else f"bundle {service} {version}")
+        bundle = policy.pop("bundle", bundle)
         self.scorers.behaviours[bundle] = behaviour or Behaviour()
         root = f"{services_root('production')}/{service}"
-        routing = {"routing": policy.pop("routing")} if "routing" in policy else {}
+        routing = {name: policy.pop(name) for name in ("routing", "shadows") if name in policy}
         release = {
             "apiVersion": "interlock.dev/v1alpha1",
             "kind": "Release",
@@ -763,7 +773,7 @@ class World:
         table.validate()
         answering = route.answering(table)
         assert len({arm.bundle for arm in answering}) <= 2, "more than two versions answer"
-        assert len(table.shadows) <= 1, "more than one shadow"
+        assert len(table.shadows) <= 1 or table.settled, "more than one shadow"
         for arm in (*answering, *table.shadows):
             assert arm.bundle in self.scorers.loaded, "traffic meets a version that is not loaded"
             assert (arm.bundle, arm.folder) in self.scorers.admitted, "traffic meets a version without admission"
@@ -799,7 +809,7 @@ class World:
         """
         self.fold()
         assert all(each.state in FINAL and not each.pending for each in self.journal.values()), "something is left"
-        live = set[str]()
+        live, beside = set[str](), set[str]()
         for service in services:
             route, settled = self.scorers.route(service), self._live(service)
             assert route.latch is None, f"the latch of {service} is still set"
@@ -807,11 +817,13 @@ class World:
                 assert route.table is None or not route.table.arms, f"{service} serves what never settled"
                 continue
             live.add(settled.candidate.bundle)
+            beside |= {each.bundle for each in settled.candidate.shadows}
             assert self.serving(service) == settled.version, f"{service} serves {self.serving(service)}"
             assert route.table is not None
             assert route.table.settled, f"{service} is routed by an unsettled table"
+            assert {arm.bundle for arm in route.table.shadows} <= beside, f"{service} has shadows that nobody named"
             self._agrees(service, settled)
-        assert strays or self.scorers.loaded == live, (
+        assert strays or live <= self.scorers.loaded <= live | beside, (
             f"{len(self.scorers.loaded)} versions are loaded for {len(live)} services"
         )
 

@@ -121,6 +121,23 @@ def test_only_one_arm_without_lease_and_shadow_is_settled() -> None:
     assert not table(champion((0, BUCKETS)), lease_s=60.0).settled
 
 
+def standing(name: str = "shadow-1", bundle: str = B) -> Arm:
+    return Arm(name, bundle, A, "0.9.0")
+
+
+def test_a_standing_shadow_leaves_a_table_settled_and_rests_in_every_other() -> None:
+    settled = table(champion((0, BUCKETS)), shadows=(standing(), standing("shadow-2", A)))
+    assert settled.validate().settled
+    assert decode(encode(settled)) == settled
+    assert [arm.name for arm in settled.without(frozenset({B})).shadows] == ["shadow-2"]
+    compared = table(champion((0, BUCKETS)), shadows=(candidate(),), lease_s=60.0)
+    assert compared.without(frozenset({B})) == compared
+    with pytest.raises(UsageError, match="unsettled"):
+        table(champion((0, BUCKETS)), shadows=(standing(),), lease_s=60.0).validate()
+    with pytest.raises(UsageError, match="unknown name among the arms"):
+        table(msgspec.structs.replace(standing(), ranges=((0, BUCKETS),))).validate()
+
+
 def test_later_tables_are_greater_by_epoch_before_generation() -> None:
     assert table(epoch=2, generation=1).order > table(epoch=1, generation=9).order
 

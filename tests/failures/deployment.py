@@ -129,7 +129,9 @@ class Deployment:
         process = self.start("control", "-m", "tests.failures.controller_main", str(at), when)
         return process
 
-    def release(self, version: str, policy: str = QUICK, watch: str = "500ms", **bundle: Any) -> str:
+    def release(
+        self, version: str, policy: str = QUICK, watch: str = "500ms", shadows: str = "[]", **bundle: Any
+    ) -> str:
         """Register, propose, sign, merge and push a version; returns the merge commit."""
         made = tiny_bundle(self.settings.places.bundles, version=version, lineage={"trained_by": "dev"}, **bundle)
         model = Model("fraud", version, made.digest, made.manifest["feature_set_digest"], made.threshold_set)
@@ -138,6 +140,7 @@ class Deployment:
         work.git("pull", "--quiet", "--ff-only", "origin", "main")
         work.start_branch(f"release/fraud-{version}", "main")
         files = manifests(model, POLICY.format(steps=policy, watch=watch))
+        files["release.yaml"] = files["release.yaml"].replace(b"shadows: []", f"shadows: {shadows}".encode())
         work.commit({f"{ROOT}/{name}": data for name, data in files.items()}, f"Release fraud {version}")
         self._approve(work)
         work.git("checkout", "--quiet", "main")

@@ -27,6 +27,8 @@ class Case:
     behaviour: Behaviour = field(default_factory=Behaviour)
     policy: dict[str, Any] = field(default_factory=dict)
     asks: tuple[tuple[State, str, dict[str, Any]], ...] = ()
+    beside: str = ""
+    """The standing shadow in the end: the version before is kept as one. Empty: none ever is."""
 
 
 CASES = {
@@ -49,6 +51,8 @@ CASES = {
         policy={"steps": "{weight: 10, for: 3s}"},
         asks=((State.CANARY, "pause", {}), (State.HELD, "resume", {})),
     ),
+    "good, with shadows": Case("1.1.0", policy={"steps": QUICK}, beside="1.0.0"),
+    "bad, with shadows": Case("1.0.0", BAD, {"steps": "{weight: 50, for: 30s}"}, beside="0.9.0"),
     "returned": Case("1.0.0", policy={"steps": QUICK}, asks=((State.SETTLED, "rollback", {"version": "1.0.0"}),)),
 }
 
@@ -56,14 +60,15 @@ CASES = {
 def end(case: Case, killer: Killer, sleeps: bool = False) -> tuple[object, ...]:
     """How a rollout ends under a controller that is struck where `killer` says."""
     world = World(seed=3)
-    world.release("1.0.0", watch=1)
-    world.finish()
+    _released(world, case)
     world.restart(killer)
     if sleeps:
         killer.asleep = _taken_over(world, killer)
-    world.release("1.1.0", case.behaviour, **{"watch": 1, "deadline": 600, **case.policy})
+    before = [_row(world)] if case.beside else []
+    world.release("1.1.0", case.behaviour, **{"watch": 1, "deadline": 600, "shadows": before, **case.policy})
     _live(world, list(case.asks))
     assert world.serving() == case.serves
+    assert [arm.version for arm in world.table.shadows] == [each for each in (case.beside,) if each]
     # A load that was asked for before its controller slept may arrive late: it costs memory and no traffic.
     world.settled(strays=sleeps)
     last = world.rollouts()[-1]
@@ -75,6 +80,23 @@ def end(case: Case, killer: Killer, sleeps: bool = False) -> tuple[object, ...]:
         world.git.tree(world.git.head()),
         [event.body["folder"] for event in world.store.after(0, ("release.quarantined",))],
     )
+
+
+def _released(world: World, case: Case) -> None:
+    """1.0.0, with the version before it as its shadow where the case has shadows."""
+    shadows = []
+    if case.beside:
+        world.release("0.9.0", watch=1)
+        world.finish()
+        shadows = [_row(world)]
+    world.release("1.0.0", watch=1, shadows=shadows)
+    world.finish()
+
+
+def _row(world: World) -> dict[str, str]:
+    live = world.rollouts()[-1].candidate
+    assert live is not None
+    return {"version": live.version, "bundle": live.bundle, "folder": live.folder}
 
 
 def _taken_over(world: World, killer: Killer) -> Callable[[], None]:
@@ -122,7 +144,7 @@ def test_a_kill_around_any_effect_changes_nothing_about_the_end(name: str) -> No
 
 
 @pytest.mark.process  # hundreds of whole rollouts
-@pytest.mark.parametrize("name", ["good", "bad", "returned"])
+@pytest.mark.parametrize("name", ["good", "bad", "returned", "good, with shadows"])
 def test_a_leader_that_slept_around_any_effect_and_woke_changes_nothing_about_the_end(name: str) -> None:
     watcher = Killer()
     undisturbed = end(CASES[name], watcher)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.builders import tiny_bundle
@@ -27,7 +28,7 @@ from interlock.features.definition import FRAUD
 from interlock.registry.bundle import Bundle
 from interlock.rollout.manifest import parse
 from interlock.rollout.propose import Model, manifests, scaffold
-from interlock.rollout.values import Target
+from interlock.rollout.values import Standing, Target
 from interlock.trust.admission import TrustRoot, verify
 from interlock.trust.fsck import verify_folder
 from interlock.trust.log import LogWriter
@@ -240,6 +241,42 @@ def test_routing_is_judged_against_the_other_services_of_the_commit(office: Offi
     plain = folder[f"{ROOT}-fr/release.yaml"].replace(routing, b"")
     target = office.check(office.wish(office.git.push({f"{ROOT}-fr/release.yaml": plain})))
     assert target.segments == Segments("country", {"FR": "fraud-fr"})
+
+
+def beside(office: Office, bundle: Bundle, row: Target, version: str = "") -> Wish:
+    """A signed wish for a bundle with a standing shadow."""
+    office.propose(bundle)
+    text = office.git.tree(office.git.head())[f"{ROOT}/release.yaml"].decode()
+    named = f'{{version: "{version or row.version}", bundle: "{row.bundle}", folder: "{row.folder}"}}'
+    changed = text.replace("shadows: []", f"shadows: [{named}]")
+    assert changed != text
+    return office.sign(office.wish(office.git.push({f"{ROOT}/release.yaml": changed.encode()})))
+
+
+def test_a_standing_shadow_stands_on_its_own_admission_and_is_left_out_when_an_earlier_version_returns(
+    office: Office,
+) -> None:
+    old = office.check(office.sign(office.propose(office.bundle())))
+    wish = beside(office, office.bundle("2.0.0", seed=2), old)
+    target = office.check(wish)
+    assert target.shadows == (Standing("1.0.0", old.bundle, old.folder),)
+    assert office.gate.verify(wish, parse(wish.files, "fraud"), old) == target
+    (office.settings.places.admissions / digest_hex(old.bundle) / f"{digest_hex(old.folder)}.json").unlink()
+    assert office.gate.verify(wish, parse(wish.files, "fraud"), old).shadows == ()
+
+
+def test_a_standing_shadow_without_an_admission_of_its_own_is_refused(office: Office) -> None:
+    old = office.check(office.sign(office.propose(office.bundle())))
+    other = office.bundle("1.5.0", seed=3)
+    for row, version, says in (
+        (msgspec.structs.replace(old, bundle=other.digest, version="1.5.0"), "", "no admission that stands"),
+        (msgspec.structs.replace(old, folder=other.digest), "", "no admission that stands"),
+        (old, "1.0.1", "is version 1.0.0, not 1.0.1"),
+    ):
+        wish = beside(office, office.bundle("2.0.0", seed=2), row, version)
+        with pytest.raises(InterlockError, match=says):
+            office.check(wish)
+    assert len(office.store.after(0, ("release.admitted",))) == 1
 
 
 def test_a_candidate_with_another_request_form_is_refused(office: Office) -> None:

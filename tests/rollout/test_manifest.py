@@ -12,6 +12,7 @@ from interlock.rollout.policy import parse_policy
 from interlock.rollout.ports import SourceFile
 from interlock.rollout.propose import Model, manifests
 from interlock.rollout.spec import seconds
+from interlock.rollout.values import Standing
 
 D = "sha256:" + "ab" * 32
 RELEASE = f"""apiVersion: interlock.dev/v1alpha1
@@ -105,6 +106,30 @@ def test_a_proposal_keeps_its_routing() -> None:
     routing = Segments("mcc", {"5411": "groceries", "0742": "vets"})
     files = manifests(Model("fraud", "1.2.3", D, D, D), routing=routing)
     assert parse([SourceFile(name, "100644", data) for name, data in files.items()], "fraud").release.routing == routing
+
+
+def shadows(*rows: str) -> str:
+    return RELEASE + "  shadows:\n" + "".join(f"    - {{{each}}}\n" for each in rows)
+
+
+def test_a_release_names_standing_shadows_by_version_bundle_and_the_folder_that_admitted_them() -> None:
+    other, folder = ("sha256:" + digit * 64 for digit in "ef")
+    one = f'version: "1.1.0", bundle: "{other}", folder: "{folder}"'
+    assert parse_release(shadows(one), "release.yaml").shadows == (Standing("1.1.0", other, folder),)
+    assert parse_release(RELEASE + "  shadows: []\n", "release.yaml").shadows == ()
+    for wrong, says in (
+        (shadows(one, one), "named twice"),
+        (shadows(one.replace(other, D)), "named twice"),
+        (shadows(one.replace("1.1.0", "new")), "semantic"),
+        (shadows(one.replace(folder, "x")), "sha256"),
+        (shadows(one + ", share: 0.1"), "unknown key"),
+        (shadows(*(one.replace("e" * 64, digit * 64) for digit in "234")), "list of 2 at most"),
+        (shadows(one.partition(", folder")[0]), "missing"),
+        (RELEASE + "  shadows: 1.1.0\n", "list of 2 at most"),
+    ):
+        with pytest.raises(YamlError, match=says) as caught:
+            parse_release(wrong, "release.yaml")
+        assert caught.value.remedy
 
 
 def test_a_policy_becomes_a_plan_with_the_default_guards() -> None:

@@ -163,7 +163,7 @@ class OneWorker:
         else:
             arms = weights(self.arm(champion), self.arm(candidate, "candidate"), share)
         shadow = more.pop("shadow", None)
-        shadows = (self.arm(shadow, "candidate"),) if shadow is not None else ()
+        shadows = (self.arm(shadow, more.pop("shadow_name", "candidate")),) if shadow is not None else ()
         generation = more.pop("generation", 1)
         table = RouteTable(
             service="fraud", epoch=1, generation=generation, arms=arms, salt=SALT, shadows=shadows, **more

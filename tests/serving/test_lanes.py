@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import numpy as np
+import pytest
 from tests.serving.one_worker import OneWorker, constant, model, totals
 
 from interlock.base.clock import SystemClock
@@ -202,6 +203,32 @@ def test_shadows_are_compared_pair_by_pair_after_the_reply_and_hold_back_nobody(
         assert totals(route.sides[0].counts) == {"requests": 3}
 
     run(work, deadline_ms=20_000)
+
+
+@pytest.mark.parametrize("shadow", ["hangs", "raises"])
+def test_a_standing_shadow_that_fails_costs_no_answer_and_replaces_no_worker(shadow: str) -> None:
+    gate = Gate(0.95)
+
+    def raises(vectors: Vectors) -> Vectors:
+        raise ValueError("a broken model")
+
+    async def work(worker: OneWorker) -> None:
+        broken = model("1.1.0", gate) if shadow == "hangs" else model("1.1.0", raises)
+        route = worker.route(constant("1.0.0", 0.1), shadow=broken, shadow_name="shadow-1")
+        assert route.table.settled
+        assert route.sides[0].lane is None
+        for number in range(3):
+            (reply,) = await worker.ask(f"x{number}")
+            assert (reply["score"], reply["model_version"]) == (pytest.approx(0.1), "1.0.0")
+        await worker.pipeline.idle()
+        assert route.hung_since() == 0
+        gate.open.set()
+        found = route.shadows[0].shadow
+        assert (found.pairs, found.misses + found.errors) == (0, 3)
+        assert totals(route.sides[0].counts) == {"requests": 3}
+        assert list(route.packed()[1]) == ["fraud/1/shadow-1"]
+
+    run(work, deadline_ms=50)
 
 
 def test_a_lane_has_room_for_so_many_and_refuses_the_next_at_once() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from interlock.apps.scorer.tally import GENERATIONS, Tally
 from interlock.decision import counts
-from interlock.decision.counts import ArmCounts, WorkerCounts
+from interlock.decision.counts import ArmCounts, ShadowCounts, WorkerCounts
 from interlock.decision.table import BUCKETS, Arm, RouteTable
 from interlock.serving.messages import Report, Totals
 
@@ -42,6 +44,22 @@ def test_generations_of_one_version_add_up_and_ended_workers_stay() -> None:
     page = tally.page([report(1, 0, status=4)], {})
     assert answered(page) == {"1.0.0": 6, "1.1.0": 2}
     assert 'interlock_http_responses_total{status="200"} 11' in page
+
+
+def test_a_shadow_is_told_by_its_version_with_pairs_flips_and_the_largest_difference() -> None:
+    tally, numbers = Tally(), ShadowCounts()
+    shadows = (Arm("shadow-1", DIGEST, DIGEST, "0.9.0"),)
+    tally.remember(msgspec.structs.replace(table(1, "1.0.0"), shadows=shadows))
+    numbers.add(0.9, 0.1, 3, 0)
+    numbers.add(0.1, 0.2, 0, 0)
+    key = counts.key("fraud", 1, "shadow-1")
+    first = Report(WorkerCounts("w", "w", {}, {key: numbers.pack()}), {}, Totals())
+    tally.add(None, first, 1)
+    tally.add(first, first, 2)
+    page = tally.page([], {})
+    labels = '{service="fraud",model_version="0.9.0",arm="shadow-1"}'
+    for name, value in (("pairs_total", 2), ("up_total", 1), ("down_total", 0), ("score_difference_max", 0.8)):
+        assert f"interlock_shadow_{name}{labels} {value}" in page
 
 
 def test_a_thousand_generations_leave_a_bounded_memory_and_the_newest_names() -> None:

@@ -25,6 +25,8 @@ SCHEMA = 1
 CHAMPION = "champion"
 CANDIDATE = "candidate"
 ARM_NAMES = (CHAMPION, CANDIDATE)
+STANDING = ("shadow-1", "shadow-2")
+"""Names of standing shadows: scored beside a settled champion, for as long as its release names them."""
 NOBODY = 255
 """The owner of a bucket in a table without arms."""
 
@@ -68,7 +70,7 @@ class Arm(msgspec.Struct, frozen=True):
     """A version with a share of traffic.
 
     Attributes:
-        name: `champion` or `candidate`.
+        name: `champion` or `candidate`; of `STANDING` for a standing shadow.
         bundle: digest of the bundle that answers.
         folder: digest of the service folder its admission binds.
         version: the model version, for people and metrics.
@@ -128,8 +130,9 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def settled(self) -> bool:
-        """Whether one arm answers everything and nothing is being compared."""
-        return len([arm for arm in self.arms if arm.ranges]) <= 1 and not self.shadows and self.lease_s is None
+        """Whether one arm answers everything and no release is being judged; standing shadows judge none."""
+        alone = len([arm for arm in self.arms if arm.ranges]) <= 1 and self.lease_s is None
+        return alone and all(arm.name in STANDING for arm in self.shadows)
 
     @property
     def bundles(self) -> frozenset[str]:
@@ -139,6 +142,11 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
     def arm(self, name: str) -> Arm | None:
         """The arm of that name, or None."""
         return next((arm for arm in self.arms if arm.name == name), None)
+
+    def without(self, bundles: frozenset[str]) -> RouteTable:
+        """The table less the standing shadows of those bundles."""
+        kept = tuple(arm for arm in self.shadows if arm.name not in STANDING or arm.bundle not in bundles)
+        return msgspec.structs.replace(self, shadows=kept)
 
     def owners(self) -> bytes:
         """For each of the 10,000 buckets the index into `arms` (`NOBODY` in a table without arms)."""
@@ -155,12 +163,14 @@ class RouteTable(msgspec.Struct, frozen=True, kw_only=True):
             UsageError: naming the first rule it breaks.
         """
         _validate_head(self)
-        _validate_names(self.arms, "arms")
-        _validate_names(self.shadows, "shadows")
+        _validate_names(self.arms, "arms", ARM_NAMES)
+        _validate_names(self.shadows, "shadows", (*ARM_NAMES, *STANDING))
         if self.arms:
             _validate_cover(self.arms)
         if any(arm.ranges for arm in self.shadows):
             raise UsageError("a shadow has ranges", "a shadow answers nobody: leave its ranges empty")
+        if any(arm.name in STANDING for arm in self.shadows) and not self.settled:
+            raise UsageError("a standing shadow in an unsettled table", "standing shadows rest during a rollout")
         return self
 
 
@@ -202,11 +212,11 @@ def _validate_head(table: RouteTable) -> None:
         raise UsageError(problem, f"one of {', '.join(SEGMENT_FIELDS)}, each value to another service")
 
 
-def _validate_names(arms: tuple[Arm, ...], what: str) -> None:
+def _validate_names(arms: tuple[Arm, ...], what: str, known: tuple[str, ...]) -> None:
     names = [arm.name for arm in arms]
-    if any(name not in ARM_NAMES for name in names):
-        raise UsageError(f"an unknown name among the {what}", f"known names: {', '.join(ARM_NAMES)}")
-    if names != sorted(set(names), key=ARM_NAMES.index):
+    if any(name not in known for name in names):
+        raise UsageError(f"an unknown name among the {what}", f"known names: {', '.join(known)}")
+    if names != sorted(set(names), key=known.index):
         raise UsageError(f"the {what} are repeated or out of order", "name each once, the champion first")
     for arm in arms:
         digest_hex(arm.bundle)

@@ -13,11 +13,12 @@ import msgspec
 
 from interlock.base.errors import UsageError
 from interlock.base.strict_yaml import YamlError
-from interlock.decision.table import SEGMENT_FIELDS, Segments
+from interlock.decision.table import SEGMENT_FIELDS, STANDING, Segments
 from interlock.rollout.plan import Plan
 from interlock.rollout.policy import parse_policy
 from interlock.rollout.ports import SourceFile
 from interlock.rollout.spec import API, Spec, document
+from interlock.rollout.values import Standing
 
 FILES = ("inferenceservice.yaml", "release.yaml", "rollout.yaml")
 DECISIONS = ("APPROVE", "STEP_UP", "REVIEW", "DECLINE")
@@ -34,7 +35,7 @@ class Release(msgspec.Struct, frozen=True):
     feature_set: str
     threshold_set: str
     fallback: dict[str, str]
-    shadows: tuple[str, ...] = ()
+    shadows: tuple[Standing, ...] = ()
     routing: Segments | None = None
 
 
@@ -68,13 +69,9 @@ def parse_release(text: str, source: str) -> Release:
     """`release.yaml`."""
     name, spec = document(text, source, API, "Release")
     known = ("version", "bundle", "featureSet", "thresholdSet")
-    given = spec.take(required=known, optional=("fallback", "shadows", "routing"))
-    version = spec.string("version")
-    if not _VERSION.fullmatch(version):
-        raise spec.wrong("version", "not a semantic version", "write MAJOR.MINOR.PATCH, in quotes")
+    spec.take(required=known, optional=("fallback", "shadows", "routing"))
+    version = _semantic(spec)
     digests = {key: spec.digest(key) for key in ("bundle", "featureSet", "thresholdSet")}
-    if given.get("shadows") not in (None, []):
-        raise spec.wrong("shadows", "standing shadows are not supported yet", "write `shadows: []`")
     return Release(
         name,
         version,
@@ -82,7 +79,8 @@ def parse_release(text: str, source: str) -> Release:
         digests["featureSet"],
         digests["thresholdSet"],
         _fallback(spec),
-        routing=_routing(spec, name),
+        _shadows(spec, digests["bundle"]),
+        _routing(spec, name),
     )
 
 
@@ -126,6 +124,31 @@ def _text(file: SourceFile) -> str:
         return file.data.decode("utf-8")
     except UnicodeDecodeError as error:
         raise YamlError(file.path, 1, "not UTF-8", "save the file as UTF-8") from error
+
+
+def _semantic(spec: Spec) -> str:
+    version = spec.string("version")
+    if not _VERSION.fullmatch(version):
+        raise spec.wrong("version", "not a semantic version", "write MAJOR.MINOR.PATCH, in quotes")
+    return version
+
+
+def _shadows(spec: Spec, bundle: str) -> tuple[Standing, ...]:
+    rows = spec.body.get("shadows")
+    if rows is None:
+        return ()
+    if not isinstance(rows, list) or len(rows) > len(STANDING):
+        raise spec.wrong("shadows", f"not a list of {len(STANDING)} at most", "write `shadows: []` for none")
+    found, line = [], spec.body.lines.get("shadows", spec.body.line)
+    for row in rows:
+        one = Spec(row, spec.source, line, "spec.shadows")
+        one.take(required=("version", "bundle", "folder"))
+        found.append(Standing(_semantic(one), one.digest("bundle"), one.digest("folder")))
+    if len({bundle, *(each.bundle for each in found)}) <= len(found):
+        raise spec.wrong(
+            "shadows", "a bundle is named twice", "name bundles other than the one that decides, each once"
+        )
+    return tuple(found)
 
 
 def _fallback(spec: Spec) -> dict[str, str]:

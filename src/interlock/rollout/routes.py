@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import msgspec
+
 from interlock.base.errors import UsageError
 from interlock.decision.split import weights
-from interlock.decision.table import BUCKETS, CANDIDATE, CHAMPION, Arm, RouteTable, Segments
-from interlock.rollout.values import Effect, Rollout, Target
+from interlock.decision.table import BUCKETS, CANDIDATE, CHAMPION, STANDING, Arm, RouteTable, Segments
+from interlock.rollout.states import State
+from interlock.rollout.values import Effect, Rollout, Standing, Target
 
 
 def table(rollout: Rollout, effect: Effect, epoch: int, lease_s: float) -> RouteTable:
@@ -15,7 +20,8 @@ def table(rollout: Rollout, effect: Effect, epoch: int, lease_s: float) -> Route
     `settled` (the candidate is the champion from now on), `champion` (as it was before; without a
     champion no arm at all: the fallback answers). The last names the latch it opens. Which segments
     other services decide is the champion's matter until the candidate has settled: both arms see the
-    same transactions, and going back has no routing to undo.
+    same transactions, and going back has no routing to undo. None of these names a standing shadow;
+    `standing` adds them.
     """
     champion = None if rollout.champion is None else _arm(CHAMPION, rollout.champion)
     candidate = None if rollout.candidate is None else _arm(CANDIDATE, rollout.candidate)
@@ -45,6 +51,28 @@ def table(rollout: Rollout, effect: Effect, epoch: int, lease_s: float) -> Route
         rollout=rollout.id,
         segments=_segments(rollout, effect),
     ).validate()
+
+
+def live(rollout: Rollout) -> Target | None:
+    """What serves when a rollout is over: the candidate once it has settled, else the champion.
+
+    The champion's standing shadows return with it, but for one that this very rollout tried to bring back.
+    """
+    champion = rollout.champion
+    if rollout.state is State.SETTLED or champion is None:
+        return rollout.candidate if rollout.state is State.SETTLED else None
+    kept = tuple(each for each in champion.shadows if each.folder != rollout.folder)
+    return msgspec.structs.replace(champion, shadows=kept)
+
+
+def standing(rollout: Rollout, generation: int, epoch: int, shadows: Iterable[Standing]) -> RouteTable:
+    """The table of what serves when a rollout is over, with standing shadows beside it."""
+    shape = "settled" if rollout.state is State.SETTLED else "champion"
+    plain = table(rollout, Effect(0, "set_route", generation, shape=shape), epoch, 0.0)
+    beside = tuple(
+        Arm(name, each.bundle, each.folder, each.version) for name, each in zip(STANDING, shadows, strict=False)
+    )
+    return msgspec.structs.replace(plain, shadows=beside, clears=None).validate()
 
 
 def _segments(rollout: Rollout, effect: Effect) -> Segments | None:

@@ -4,6 +4,8 @@ A rollout's whole truth is a `Rollout` value. What must be done stands in `pendi
 journal *before* it is performed; an `Outcome` takes it off. After a crash the pending effects are
 performed again: each is idempotent. Effects of going back come in this order: the retreat latch,
 the table that puts the champion back, the inverse commit, the unloading. Nothing else waits for Git.
+Standing shadows rest from the first table of a rollout to its end. Then `stand` brings back those of
+what serves; nothing waits for it, and its failure changes nothing.
 """
 # long: the machine is one thing, and is read as a whole
 
@@ -16,6 +18,7 @@ import msgspec
 from interlock.base.clock import NS_PER_S
 from interlock.decision.table import CANDIDATE
 from interlock.rollout.plan import ALL, ROLLBACK, Experiment, Plan
+from interlock.rollout.routes import live
 from interlock.rollout.states import FINAL, TRYING, State, after
 from interlock.rollout.values import (
     Aborted,
@@ -31,6 +34,7 @@ from interlock.rollout.values import (
     Resumed,
     Rollout,
     Superseded,
+    Target,
 )
 
 NO_TRAFFIC = "no traffic has met the candidate"
@@ -99,6 +103,10 @@ def _outcome(rollout: Rollout, seen: Outcome, now_ns: int) -> Rollout:
     rollout = _replaced(rollout, pending=tuple(each for each in rollout.pending if each.n != seen.n))
     handler = _OUTCOMES.get(effect.kind)
     return rollout if handler is None else handler(rollout, effect, seen, now_ns)
+
+
+def _stand_ended(rollout: Rollout, effect: Effect, seen: Outcome, now_ns: int) -> Rollout:
+    return _replaced(rollout, generation=effect.generation) if seen.ok else rollout
 
 
 def _load_ended(rollout: Rollout, effect: Effect, seen: Outcome, now_ns: int) -> Rollout:
@@ -341,13 +349,11 @@ def _promoted(rollout: Rollout, plan: Plan, now_ns: int) -> Rollout:
 
 def _settled(rollout: Rollout, now_ns: int) -> Rollout:
     settled = _route(_moved(rollout, "settle", now_ns, reason=""), "settled", ALL)
-    if (
-        rollout.champion is not None
-        and rollout.candidate is not None
-        and (rollout.champion.bundle != rollout.candidate.bundle)
-    ):
-        settled = _with(settled, Effect(0, "unload", bundle=rollout.champion.bundle))
-    return settled
+    kept = _needs(rollout.candidate)
+    for bundle in _needs(rollout.champion):
+        if bundle not in kept:
+            settled = _with(settled, Effect(0, "unload", bundle=bundle))
+    return _standing(settled)
 
 
 def _latched(rollout: Rollout, seen: Latched, now_ns: int) -> Rollout:
@@ -412,11 +418,22 @@ def _cleared(rollout: Rollout) -> Rollout:
 
 
 def _unloaded(rollout: Rollout) -> Rollout:
-    if rollout.candidate is None or (
-        rollout.champion is not None and rollout.champion.bundle == rollout.candidate.bundle
-    ):
+    """The end of going back: without the candidate, the standing shadows of the champion beside it again."""
+    if rollout.candidate is not None and rollout.candidate.bundle not in _needs(live(rollout)):
+        rollout = _with(rollout, Effect(0, "unload", bundle=rollout.candidate.bundle))
+    return _standing(rollout)
+
+
+def _needs(target: Target | None) -> tuple[str, ...]:
+    """The bundles that are loaded while a target serves."""
+    return () if target is None else (target.bundle, *(each.bundle for each in target.shadows))
+
+
+def _standing(rollout: Rollout) -> Rollout:
+    target = live(rollout)
+    if target is None or not target.shadows:
         return rollout
-    return _with(rollout, Effect(0, "unload", bundle=rollout.candidate.bundle))
+    return _with(rollout, Effect(0, "stand", generation=rollout.generation + 1))
 
 
 def _route(rollout: Rollout, shape: str, share: int) -> Rollout:
@@ -457,6 +474,7 @@ def _replaced(rollout: Rollout, **changes: object) -> Rollout:
 
 _OUTCOMES = {
     "load": _load_ended,
+    "stand": _stand_ended,
     "set_route": _route_ended,
     "retreat": _retreat_ended,
     "revert_commit": _revert_ended,

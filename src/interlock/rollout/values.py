@@ -18,6 +18,20 @@ HOLDS = {
 """Why a rollout is held, and what ends that."""
 
 
+class Standing(msgspec.Struct, frozen=True):
+    """A version that a release names as a standing shadow: scored beside its champion, answering nobody.
+
+    Attributes:
+        version: the model version.
+        bundle: digest of its bundle.
+        folder: digest of the service folder that it was admitted by.
+    """
+
+    version: str
+    bundle: str
+    folder: str
+
+
 class Target(msgspec.Struct, frozen=True):
     """A version that may serve: what was admitted, or what serves now."""
 
@@ -29,13 +43,16 @@ class Target(msgspec.Struct, frozen=True):
     """The transactions that its release gives to other services."""
     cuts: tuple[float, ...] = ()
     """Scores at which its decision changes: where the shape of scores matters most."""
+    shadows: tuple[Standing, ...] = ()
+    """Scored beside it while nothing is being released."""
 
 
 class Effect(msgspec.Struct, frozen=True):
     """Something to do outside. `n` names it within its rollout.
 
     Kinds: `load`, `set_route` (`shape`: baseline | shadow | split | settled | champion), `unload`,
-    `retreat`, `revert_commit`. Notifying and recording are what the journal does by itself.
+    `stand` (load the standing shadows of what serves now, then a table that names them), `retreat`,
+    `revert_commit`. Notifying and recording are what the journal does by itself.
     """
 
     n: int

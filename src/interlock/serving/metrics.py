@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from interlock.base.clock import NS_PER_S
 from interlock.decision import counts
-from interlock.decision.counts import ArmCounts
+from interlock.decision.counts import ArmCounts, ShadowCounts
 from interlock.serving.messages import Totals
 
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -82,6 +83,22 @@ _MODEL_TIME = Family(
     _ARM,
     "Time of model calls, one entry a call whatever its batch; the sum is estimated from finer bins, within 4.5 %.",
 )
+_OF_SHADOW = {
+    name: Family(f"interlock_shadow_{name}_total", "counter", _ARM, text)
+    for name, text in (
+        ("pairs", "Transactions scored by a shadow beside the answer."),
+        ("up", "Pairs in which the shadow was stricter than the answer."),
+        ("down", "Pairs in which the shadow was milder than the answer."),
+        ("errors", "Transactions at which a shadow raised."),
+        ("misses", "Transactions that a shadow did not score in time."),
+    )
+}
+_FARTHEST = Family(
+    "interlock_shadow_score_difference_max",
+    "gauge",
+    _ARM,
+    "The largest difference between a shadow's score and that of the answer, since the supervisor began.",
+)
 _RESPONSES = {
     kind: Family(f"interlock_{kind}_responses_total", "counter", (label,), f"{kind} responses by {label}.")
     for kind, label in (("http", "status"), ("grpc", "code"))
@@ -125,6 +142,8 @@ FAMILIES: tuple[Family, ...] = (
     _LATENCY,
     *_OF_ARM.values(),
     _MODEL_TIME,
+    *_OF_SHADOW.values(),
+    _FARTHEST,
     *_RESPONSES.values(),
     *_COUNTERS.values(),
     *_GAUGES.values(),
@@ -161,6 +180,8 @@ class Sums:
 
 Arms = Mapping[tuple[str, str, str], Sums]
 """(service, arm, model version) → sums."""
+Shadows = Mapping[tuple[str, str, str], ShadowCounts]
+"""The same of shadows."""
 
 
 def plus(totals: Iterable[Totals]) -> Totals:
@@ -179,7 +200,7 @@ def plus(totals: Iterable[Totals]) -> Totals:
     return Totals(dict(responses), latency, dict(seconds), **{name: plain[name] for name in _PLAIN})
 
 
-def render(arms: Arms, totals: Totals, gauges: Mapping[str, float]) -> str:
+def render(arms: Arms, totals: Totals, gauges: Mapping[str, float], shadows: Shadows = MappingProxyType({})) -> str:
     """The page; gauges by their names without the prefix."""
     lines: list[str] = []
     for prefix, services in _prefixes(arms, totals).items():
@@ -193,6 +214,7 @@ def render(arms: Arms, totals: Totals, gauges: Mapping[str, float]) -> str:
     for (service, arm, version), sums in sorted(arms.items()):
         labels = _labels(service, version, arm)
         _histogram(lines, _MODEL_TIME.name, labels, MODEL_BUCKETS, sums.times, sums.seconds)
+    _compared(lines, shadows)
     for kind, family in _RESPONSES.items():
         _announce(lines, family)
         lines += [
@@ -229,6 +251,13 @@ def _counter(lines: list[str], family: Family, prefix: str, arms: Arms, column: 
     name = _announce(lines, family, prefix)
     for (service, arm, version), values in sorted(arms.items()):
         lines.append(f"{name}{{{_labels(service, version, arm)}}} {values.total(column)}")
+
+
+def _compared(lines: list[str], shadows: Shadows) -> None:
+    for each, family in (*_OF_SHADOW.items(), ("largest", _FARTHEST)):
+        _announce(lines, family)
+        for (service, arm, version), found in sorted(shadows.items()):
+            lines.append(f"{family.name}{{{_labels(service, version, arm)}}} {getattr(found, each)}")
 
 
 def _latency(lines: list[str], prefix: str, services: Sequence[str], totals: Totals) -> None:

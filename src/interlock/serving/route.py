@@ -11,7 +11,7 @@ from interlock.decision import counts
 from interlock.decision.counts import ArmCounts, ShadowCounts
 from interlock.decision.decide import Model, Vectors
 from interlock.decision.split import splitter
-from interlock.decision.table import CHAMPION, NOBODY, Arm, RouteTable
+from interlock.decision.table import CHAMPION, NOBODY, STANDING, Arm, RouteTable
 from interlock.features.definition import FeatureSet
 from interlock.serving import fence
 from interlock.serving.arms import Lane
@@ -83,8 +83,13 @@ class Route:
             side.model = replace(side.model, runtime=_Left())
 
     def hung_since(self) -> int:
-        """When the oldest model call that still runs began; 0: none does."""
-        running = [side.lane.hung_since() for side in (*self.sides, *self.shadows) if side.lane is not None]
+        """When the oldest model call that still runs began; 0: none does.
+
+        A standing shadow that hangs holds up its own lane alone, and is seen in its misses: no worker is
+        replaced for it.
+        """
+        judged = (*self.sides, *(side for side in self.shadows if side.arm.name not in STANDING))
+        running = [side.lane.hung_since() for side in judged if side.lane is not None]
         return min((since for since in running if since), default=0)
 
     def packed(self) -> tuple[dict[str, bytes], dict[str, bytes]]:

@@ -18,8 +18,8 @@ from interlock.base.errors import InterlockError, RefusedError, UnreachableError
 from interlock.decision.admin import ServiceState
 from interlock.decision.table import Arm
 from interlock.rollout.ports import Inverse, Reverted, Scorers, Source
-from interlock.rollout.routes import table
-from interlock.rollout.values import Effect, Outcome, Rollout
+from interlock.rollout.routes import live, standing, table
+from interlock.rollout.values import Effect, Outcome, Rollout, Standing
 
 _log = logging.getLogger(__name__)
 _RETRY_NS = NS_PER_S // 2
@@ -133,6 +133,38 @@ class Effects:
         self._scorers.unload(effect.bundle)
         return Outcome(effect.n)
 
+    def _stand(self, rollout: Rollout, effect: Effect, ground: Ground) -> Outcome | None:
+        """Load the standing shadows, then route beside them; one that cannot be loaded is left out."""
+        seen, target = ground.services.get(rollout.service), live(rollout)
+        if seen is None or target is None or any(each.kind == "set_route" for each in rollout.pending):
+            return None
+        if seen.generation < rollout.generation:
+            return None  # observed before the last table: its epoch is not known yet
+        if seen.latch is not None:
+            return Outcome(effect.n, ok=False, detail="a retreat is in force: without standing shadows")
+        epoch = self.epoch(rollout, effect, ground)
+
+        def stand() -> Outcome:
+            rows = [(row, self._missing(rollout.service, row)) for row in target.shadows]
+            ready = [row for row, why in rows if not why]
+            missing = "; ".join(f"{row.version} is left out: {why}" for row, why in rows if why)
+            if ready:
+                self._scorers.install(standing(rollout, effect.generation, epoch, ready))
+            return Outcome(effect.n, ok=bool(ready), detail=missing[:400])
+
+        return self._background((rollout.id, effect.n), stand)
+
+    def _missing(self, service: str, row: Standing) -> str:
+        """Why a standing shadow cannot be loaded; empty: it is."""
+        try:
+            self._scorers.load(service, row.bundle, row.folder)
+        except UnreachableError:
+            raise
+        except InterlockError as error:
+            _log.error("standing shadow %s of %s cannot be loaded: %s", row.version, service, error)
+            return str(error)
+        return ""
+
     def _retreat(self, rollout: Rollout, effect: Effect, ground: Ground) -> Outcome | None:
         self._scorers.retreat(
             rollout.service, rollout.latch, rollout.reason[:200], rollout.actor or "controller", rollout.breach_ns
@@ -170,6 +202,7 @@ _KINDS: dict[str, Callable[[Effects, Rollout, Effect, Ground], Outcome | None]] 
     "load": Effects._load,
     "set_route": Effects._set_route,
     "unload": Effects._unload,
+    "stand": Effects._stand,
     "retreat": Effects._retreat,
     "revert_commit": Effects._revert_commit,
 }

@@ -87,7 +87,10 @@ class Fleet:
             memory.denials_after = max(denial.number for denial in new)
 
     def open_latches(self, observed: Observed, memory: Memory, epoch: int) -> None:
-        """A latch on a settled service holds nobody back: record it, and open it by the same table again."""
+        """A latch on a settled service holds nobody back: record it, and open it by the same table again.
+
+        Less its standing shadows: whoever went back where there is no candidate may have meant them.
+        """
         for service, seen in observed.services.items():
             latch, table = seen.latch, seen.table
             if latch is None or table is None or not table.settled or memory.active(service) is not None:
@@ -99,7 +102,9 @@ class Fleet:
                 self._told.add(latch.id)
             above = max(epoch << EPOCH_BITS, seen.epoch + 1, latch.epoch + 1)
             self._scorers.install(
-                msgspec.structs.replace(table, epoch=above, generation=table.generation + 1, clears=latch.id)
+                msgspec.structs.replace(
+                    table, epoch=above, generation=table.generation + 1, clears=latch.id, shadows=()
+                )
             )
 
     def restore(self, observed: Observed, memory: Memory, ground: Ground, effects: Effects) -> None:

@@ -10,6 +10,8 @@ made twice: the core is rebuilt from the logged moment and must give the logged 
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from interlock.apps.control.environments import EarlierLogs
@@ -18,7 +20,7 @@ from interlock.apps.control.subject import authors, governed, subject
 from interlock.apps.control.wishes import ENVIRONMENTS, FREEZE, Wish, read
 from interlock.base.canonical import digest_hex
 from interlock.base.clock import Clock
-from interlock.base.errors import RefusedError, UsageError
+from interlock.base.errors import InterlockError, RefusedError, UsageError
 from interlock.base.files import write_atomic
 from interlock.decision.decide import Cuts
 from interlock.registry import bundle as bundles
@@ -27,7 +29,7 @@ from interlock.rollout.manifest import Manifests, Release, parse, refuse_second_
 from interlock.rollout.plan import Plan
 from interlock.rollout.policy import advancing
 from interlock.rollout.ports import Source
-from interlock.rollout.values import Target
+from interlock.rollout.values import Standing, Target
 from interlock.settings import Settings
 from interlock.trust import admission
 from interlock.trust.event import Event, NewEvent, entry_bytes
@@ -39,6 +41,7 @@ from interlock.trust.statement import Subject
 from interlock.trust.tiers import TierPolicy
 
 ADMITTED = "release.admitted"
+_log = logging.getLogger(__name__)
 
 
 class AdmissionGate:
@@ -71,26 +74,57 @@ class AdmissionGate:
         )
         what = subject(wish, manifests, self._places.bundles, self._authors(wish, champion), self._environment)
         self._compatible(release.bundle, champion)
+        for row in release.shadows:
+            self._stands(wish.service, row, release.bundle)
         self.plan(wish, manifests)
         signed = statements(wish)
         event = self._logged(wish, what, signed, files) or self._admit(wish, what, signed, files)
         self._write(wish, what, signed, files, event)
-        return self._target(wish, release)
+        return self._target(wish, release, release.shadows)
 
     def verify(self, wish: Wish, manifests: Manifests, champion: Target | None) -> Target:
-        """The target by its admission on disk, which the trust root of today must still bear."""
-        release, folder = manifests.release, wish.folder
+        """The target by its admission on disk, which the trust root of today must still bear.
+
+        A standing shadow that no longer stands is left out: it must not keep an earlier version from serving.
+        """
+        release = manifests.release
         self._authors(wish, champion)
-        path = self._places.admissions / digest_hex(release.bundle) / f"{digest_hex(folder)}.json"
+        self._admitted(wish.service, release.bundle, wish.folder)
+        return self._target(wish, release, [row for row in release.shadows if self._still(wish, row, release.bundle)])
+
+    def _target(self, wish: Wish, release: Release, shadows: Iterable[Standing]) -> Target:
+        cuts = Cuts.parse(bundles.read(self._places.bundles, release.bundle).thresholds).at
+        return Target(release.version, release.bundle, wish.folder, wish.commit, release.routing, cuts, tuple(shadows))
+
+    def _admitted(self, service: str, bundle: str, folder: str) -> admission.Admission:
+        path = self._places.admissions / digest_hex(bundle) / f"{digest_hex(folder)}.json"
         if not path.exists():
             raise RefusedError("the admission of this release is not here", "restore it, or release it anew")
         root = admission.TrustRoot.parse((self._places.trust / "root.json").read_bytes())
-        admission.verify(path.read_bytes(), wish.service, release.bundle, folder, root)
-        return self._target(wish, release)
+        return admission.verify(path.read_bytes(), service, bundle, folder, root)
 
-    def _target(self, wish: Wish, release: Release) -> Target:
-        cuts = Cuts.parse(bundles.read(self._places.bundles, release.bundle).thresholds).at
-        return Target(release.version, release.bundle, wish.folder, wish.commit, release.routing, cuts)
+    def _stands(self, service: str, row: Standing, bundle: str) -> None:
+        """Refuse a standing shadow without an admission of its own, or that takes or gives something else."""
+        try:
+            found = self._admitted(service, row.bundle, row.folder)
+        except InterlockError as error:
+            problem = f"spec.shadows: {row.version} has no admission that stands: {error}"
+            raise RefusedError(
+                problem, "name version, bundle and folder of a release that was admitted here"
+            ) from error
+        if found.subject.version != row.version:
+            raise RefusedError(
+                f"spec.shadows: that bundle is version {found.subject.version}, not {row.version}", "write its version"
+            )
+        self._same_form(row.bundle, bundle, f"standing shadow {row.version}", "name a version of the same form")
+
+    def _still(self, wish: Wish, row: Standing, bundle: str) -> bool:
+        try:
+            self._stands(wish.service, row, bundle)
+        except InterlockError as error:
+            _log.error("%s returns without a standing shadow: %s", wish.service, error)
+            return False
+        return True
 
     def plan(self, wish: Wish, manifests: Manifests) -> Plan:
         """The policy's plan, its way of advancing settled by the tier."""
@@ -123,15 +157,16 @@ class AdmissionGate:
 
     def _compatible(self, bundle: str, champion: Target | None) -> None:
         """Callers must not notice the change of version but by its answers."""
-        if champion is None:
-            return
+        if champion is not None:
+            self._same_form(bundle, champion.bundle, "candidate", "release it as a service of its own")
+
+    def _same_form(self, bundle: str, other: str, who: str, remedy: str) -> None:
         new = bundles.read(self._places.bundles, bundle).manifest
-        old = bundles.read(self._places.bundles, champion.bundle).manifest
+        old = bundles.read(self._places.bundles, other).manifest
+        whose = "champion" if who == "candidate" else "version"
         for name in ("request_schema", "output"):
             if new[name] != old[name]:
-                raise RefusedError(
-                    f"the candidate's {name} differs from the champion's", "release it as a service of its own"
-                )
+                raise RefusedError(f"the {who}'s {name} differs from the {whose}'s", remedy)
 
     def _admit(self, wish: Wish, what: Subject, signed: list[Signed], files: tuple[bytes, bytes]) -> Event:
         now = self._clock.now_ns()

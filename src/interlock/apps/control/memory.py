@@ -10,7 +10,7 @@ from typing import Any
 
 from interlock.rollout import journal
 from interlock.rollout.states import FINAL, State
-from interlock.rollout.values import Rollout, Target
+from interlock.rollout.values import Rollout, Standing, Target
 from interlock.trust.event import Event
 from interlock.trust.ports import EventStore
 
@@ -98,6 +98,10 @@ class Memory:
         """Keep a release out until none of the statements that let it in are counted again."""
         known = self.quarantined.get((service, folder), frozenset())
         self.quarantined[service, folder] = known | frozenset(signed)
+
+    def in_quarantine(self, service: str, shadows: Iterable[Standing]) -> list[Standing]:
+        """Those standing shadows that were taken back as releases."""
+        return [each for each in shadows if (service, each.folder) in self.quarantined]
 
     def live(self, service: str) -> Target | None:
         """What serves when nothing is going on."""

@@ -37,7 +37,7 @@ from interlock.base.ids import Ids, uuid7
 from interlock.decision.admin import Observed, ServiceState
 from interlock.rollout import journal
 from interlock.rollout.environments import NotYetError
-from interlock.rollout.manifest import Manifests, parse
+from interlock.rollout.manifest import Manifests, Release, parse
 from interlock.rollout.options import ControlOptions, RolloutOptions
 from interlock.rollout.plan import Plan, returning
 from interlock.rollout.ports import Scorers, Source
@@ -387,6 +387,10 @@ class Reconciler:
                 raise
             self._reject(wish, rollout, str(error))
             return
+        # A return leaves out what has been taken back since; any other release is refused for it.
+        spent = self._known.in_quarantine(rollout.service, candidate.shadows)
+        kept = tuple(each for each in candidate.shadows if each not in spent)
+        candidate = msgspec.structs.replace(candidate, shadows=kept)
         seen = observed.services.get(rollout.service)
         plan = msgspec.structs.replace(plan, tau_wait_s=self._options.tau_wait_s)
         generation = seen.generation if seen is not None else 0
@@ -404,13 +408,15 @@ class Reconciler:
         wish = self._branch.at(rollout.commit, rollout.service)
         if wish is None:
             return None
+        known = self._settled_before(wish.service, wish.folder)
         try:
             manifests = parse(wish.files, wish.service)
+            if not known:
+                self._refuse_spent(manifests.release)
         except InterlockError as error:
             self._reject(wish, rollout, str(error))
             return None
         champion, gate = self._known.live(rollout.service), self._ports.gate
-        known = self._settled_before(wish.service, wish.folder)
 
         def judge() -> tuple[Target, Plan]:
             if known:
@@ -422,6 +428,13 @@ class Reconciler:
     def _reject(self, wish: Wish, rollout: Rollout, reason: str) -> None:
         self._refuse(wish, rollout.version, reason)
         self._feed(rollout.id, Rejected(line(reason, 1000)))
+
+    def _refuse_spent(self, release: Release) -> None:
+        for row in self._known.in_quarantine(release.service, release.shadows):
+            raise RefusedError(
+                f"spec.shadows: {row.version} was rolled back and is in quarantine",
+                "name the folder of a release that settled, or have this one released anew",
+            )
 
     def _waited_s(self, rollout: Rollout) -> float:
         return seconds_since(rollout.started_ns, self._ports.clock.now_ns())

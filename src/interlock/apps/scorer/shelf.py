@@ -7,6 +7,7 @@ stays retreated, without controller, log, registry or Git.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from interlock.base.errors import IntegrityError, InterlockError
 from interlock.base.files import sync_folder, write_atomic
 from interlock.decision import table as tables
 from interlock.decision.admin import Latch
-from interlock.decision.table import RouteTable
+from interlock.decision.table import STANDING, RouteTable
 
 _log = logging.getLogger(__name__)
 _TABLE = "route-"
@@ -36,6 +37,18 @@ class Service:
     slot: int
     table: RouteTable | None = None
     latch: Latch | None = None
+
+
+def bundles(table: RouteTable) -> dict[str, tuple[str, str]]:
+    """What a table needs: bundle to (service, folder of its admission)."""
+    return {arm.bundle: (table.service, arm.folder) for arm in (*table.arms, *table.shadows)}
+
+
+def beside(services: Iterable[Service]) -> frozenset[str]:
+    """Bundles that are standing shadows and nothing else: no worker goes without its champion for them."""
+    routed = [each.table for each in services if each.table is not None]
+    shadows = {arm.bundle for table in routed for arm in table.shadows if arm.name in STANDING}
+    return frozenset(shadows - {arm.bundle for table in routed for arm in table.arms})
 
 
 def read(folder: Path) -> dict[str, Service]:

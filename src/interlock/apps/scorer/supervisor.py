@@ -80,7 +80,7 @@ class Supervisor:
         for name, service in self._services.items():
             if service.table is not None:
                 self._tally.remember(service.table)
-                self._wanted |= _bundles(service.table)
+                self._wanted |= shelf.bundles(service.table)
             self._fence.set_latch(service.slot, service.latch is not None)
             self._lease(name)  # from now: the lease of before is not known, and one lease more is the price
 
@@ -263,19 +263,21 @@ class Supervisor:
         Raises:
             InterlockError: it cannot have what others serve, and so must not take their traffic.
         """
-        for bundle, (service, folder) in list(self._wanted.items()):
+        beside = shelf.beside(self._services.values())
+        for bundle, (service, folder) in sorted(self._wanted.items(), key=lambda each: each[0] in beside):
             try:
                 await self._crew.ask(member, _load(service, bundle, folder), self._options.load_s + 1)
                 self._loaded.add(bundle)
-            except UnreachableError:
-                raise
-            except InterlockError:
-                if self._crew.serving:
+            except InterlockError as error:
+                if bundle in beside:
+                    self._wanted.pop(bundle, None)  # no worker after this one meets it
+                if isinstance(error, UnreachableError) or (self._crew.serving and bundle not in beside):
                     raise
                 # The first worker after a restart: what else is routed can be served all the same.
                 _log.exception("a bundle of %s cannot be loaded", service)
+        lost = frozenset(bundle for bundle in beside if bundle not in self._wanted or bundle not in self._loaded)
         for name, each in self._services.items():
-            table = self._routable(name, each.table)
+            table = self._routable(name, None if each.table is None else each.table.without(lost))
             if table is not None:
                 await self._crew.ask(member, _install(each.slot, table), _ORDER_S)
                 self._unready.discard(name)
@@ -376,10 +378,6 @@ class Supervisor:
             raise RefusedError("a table of an older epoch or generation", "observe what is installed first")
         if table.order == current.order and table != current:
             raise RefusedError("another table has this epoch and generation", "observe what is installed first")
-
-
-def _bundles(table: RouteTable) -> dict[str, tuple[str, str]]:
-    return {arm.bundle: (table.service, arm.folder) for arm in (*table.arms, *table.shadows)}
 
 
 def _load(service: str, bundle: str, folder: str) -> Callable[[int], LoadModel]:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 
 from interlock.base.clock import NS_PER_S
 from interlock.decision import counts
+from interlock.decision.counts import ShadowCounts
 from interlock.decision.table import RouteTable
 from interlock.serving import metrics
 from interlock.serving.messages import Report, Totals
@@ -29,6 +30,7 @@ class Tally:
 
     def __init__(self, cpu_hour_price: float | None = None) -> None:
         self._arms: dict[tuple[str, str, str], metrics.Sums] = {}
+        self._shadows: dict[tuple[str, str, str], ShadowCounts] = {}
         self._versions: dict[str, str] = {}
         self._retired = Totals()
         self._price = cpu_hour_price
@@ -45,12 +47,18 @@ class Tally:
         """Take in what a worker has counted since its report before; monotonic time."""
         old = before.totals if before else Totals()
         decisions = report.totals.pinned - old.pinned
-        for key, grown in counts.delta(before.counts if before else None, report.counts).arms.items():
-            service, _, arm = counts.parse_key(key)
-            name = service, arm, self._versions.get(key, arm)
-            self._arms.setdefault(name, metrics.Sums()).add(grown)
+        delta = counts.delta(before.counts if before else None, report.counts)
+        for key, grown in delta.arms.items():
+            self._arms.setdefault(self._name(key), metrics.Sums()).add(grown)
             decisions += grown.total(counts.REQUESTS)
+        for key, compared in delta.shadows.items():
+            name = self._name(key)
+            self._shadows[name] = self._shadows.get(name, ShadowCounts()).plus(compared)
         self._spent.add(now_ns, report.totals.cpu_seconds - old.cpu_seconds, decisions)
+
+    def _name(self, key: str) -> tuple[str, str, str]:
+        service, _, arm = counts.parse_key(key)
+        return service, arm, self._versions.get(key, arm)
 
     def retire(self, report: Report) -> None:
         """Keep the totals of a worker that has ended."""
@@ -69,7 +77,8 @@ class Tally:
         cost = None if self._price is None else self._spent.per_1000(self._price)
         if cost is not None:
             found["cost_per_1000_decisions"] = cost
-        return metrics.render(self._arms, metrics.plus([self._retired, *(each.totals for each in reports)]), found)
+        totals = metrics.plus([self._retired, *(each.totals for each in reports)])
+        return metrics.render(self._arms, totals, found, self._shadows)
 
 
 class Spent:
