@@ -48,6 +48,7 @@ kind: RolloutPolicy
 metadata: {{name: fraud}}
 spec:
   strategy: canary
+  advance: timeline
   steps: [{steps}]
   watch: {{holdback: 0.05, for: {watch}}}
   deadline: 120s
