@@ -46,11 +46,11 @@ def test_pitfall_6_a_canary_without_traffic_excludes_no_harm_and_is_named() -> N
 
 
 def test_pitfall_7_a_counter_reset_gives_no_negative_and_no_doubled_count() -> None:
-    evidence = Evidence("fraud")
+    evidence = Evidence("fraud", 4)
     evidence.feed([report("a", champion=arm(900), candidate=arm(100, flagged=9))], 1, 0)
     assert "reset" in evidence.feed([report("b", champion=arm(40), candidate=arm(5, flagged=1))], 1, 1)
     evidence.feed([report("b", champion=arm(50), candidate=arm(6, flagged=1))], 1, 2)
-    seen = evidence.arms(4)[4]
+    seen = evidence.arms()[4]
     assert seen.candidate is not None
     assert (seen.champion.total(REQUESTS), seen.candidate.total(REQUESTS)) == (950, 106)
     assert seen.candidate.total(COUNTS.index("flagged")) == 10
@@ -94,11 +94,11 @@ def test_pitfall_8_pooling_the_weights_would_have_failed_an_equal_candidate() ->
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=12))
 def test_pitfall_9_numerator_and_denominator_come_from_the_same_reading(order: list[int]) -> None:
     """However readings come (late, twice, of a worker that began anew), no cell has more events than requests."""
-    evidence = Evidence("fraud")
+    evidence = Evidence("fraud", 4)
     for at, place in enumerate(order):
         size = 10 * place
         evidence.feed([report("a", champion=arm(size, flagged=size), candidate=arm(size, errors=size))], 1, at)
-    for seen in evidence.arms(4).values():
+    for seen in evidence.arms().values():
         for made in (seen.champion, seen.candidate):
             assert made is not None
             assert (made.values.max(axis=2) <= made.values[:, :, REQUESTS]).all()
