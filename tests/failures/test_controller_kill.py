@@ -104,20 +104,6 @@ def test_a_bad_rollout_goes_back_the_same_whenever_the_controller_is_killed(runn
     assert load.failures == []
 
 
-def test_three_rollouts_of_the_same_model_settle(running: tuple[Deployment, Load]) -> None:
-    made, load = running
-    for number in range(3):
-        effects, end = undisturbed(
-            made,
-            f"5.{number}.0",
-            cuts=MILD,
-            policy="{shadow: 3s}, {weight: 10, for: 2s}, {weight: 50, for: 2s}",
-            watch="5s",
-        )
-        assert (end[0], effects) == ("settled", 8)
-    assert load.failures == []
-
-
 def test_an_abort_from_the_command_line_goes_back_at_once(running: tuple[Deployment, Load]) -> None:
     made, load = running
     stop(made)

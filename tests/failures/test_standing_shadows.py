@@ -23,8 +23,6 @@ from interlock.wiring import control as rows
 
 pytestmark = pytest.mark.process
 TRIED = (1, 4, 16, 32, 64)
-BY_TIME = "500ms}\n  advance: timeline  # "
-"""The end of the policy's watch, and one key more: by evidence it would take minutes of traffic."""
 
 
 def breaking(model: bytes) -> bytes:
@@ -110,7 +108,7 @@ def test_a_controller_keeps_the_champion_before_as_a_shadow_of_its_successor(tmp
         old = made.until(lambda: made.ended("1.0.0"), "the first release settles")
         with Load(url) as load:
             row = f'version: "1.0.0", bundle: "{old["bundle"]}", folder: "{old["folder"]}"'
-            made.release("1.1.0", shadows=f"[{{{row}}}]", watch=BY_TIME)
+            made.release("1.1.0", shadows=f"[{{{row}}}]")
             new = made.until(lambda: made.ended("1.1.0"), "its successor settles")
             seen = rows.scorers(made.settings).observe("fraud", 0)
             table = seen.services["fraud"].table
