@@ -97,8 +97,8 @@ def test_a_shadow_phase_ends_without_what_only_a_split_can_show() -> None:
 def test_a_split_waits_for_every_paid_guard() -> None:
     early = judged({1: Arms(arm(9_000, REST), arm(1_000, TENTH))})
     assert set(early.unclear) == set(PAID)
-    champion = arm(900_000, REST, 400, flagged=9_000)
-    late = judged({1: Arms(champion, arm(100_000, TENTH, 400, flagged=1_000))})
+    champion = arm(900_000, REST, 200, flagged=9_000)
+    late = judged({1: Arms(champion, arm(100_000, TENTH, 200, flagged=1_000))})
     assert late.unclear == ()
     assert late.verdict is Verdict.INCONCLUSIVE, "no error was ever seen: that says nothing, and excludes the harm"
 
@@ -136,8 +136,8 @@ def test_a_relative_limit_of_latency_says_nothing_of_what_is_harmless() -> None:
     assert one("latency", some, terms=Terms(slos=(Slo("p95", 1.2),))).cleared
 
 
-def test_the_floor_of_the_latency_threshold_is_an_edge_of_a_millisecond() -> None:
-    assert 1_000_000 <= guards.TAU_FLOOR_NS <= 1_050_000
+def test_the_floor_of_the_latency_threshold_is_an_edge_of_a_quarter_of_a_millisecond() -> None:
+    assert 250_000 <= guards.TAU_FLOOR_NS <= 260_000
 
 
 def test_one_score_apart_fails_a_parity_release_and_equal_scores_exclude_it() -> None:

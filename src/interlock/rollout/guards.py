@@ -6,7 +6,7 @@ generations; within one the weights stand still. φ comes from the champion alon
 nulls, flips, each with its reverse test), `analysis.shape` (scores) and here (parity).
 
 * Latency compares equal batch sizes: its strata are the batch-size bins. τ is never below
-  `TAU_FLOOR_NS`: a tiny model that takes 250 µs instead of 180 harms nobody.
+  `TAU_FLOOR_NS`: a tiny model that takes 70 µs instead of 35 harms nobody.
 * An approval rate is 1 − the flag rate, so `flag_down` and `flag_up` guard it in both directions. While
   the candidate is a shadow they are judged by its flips; afterwards by both, as one e-process.
 * The budget: the five guards of the fixed names take a fifth each. The others are named without
@@ -41,9 +41,9 @@ from interlock.rollout.arms import Arms as Arms
 from interlock.rollout.arms import Series as Series
 from interlock.rollout.plan import GuardSetting, Slo
 
-TAU_FLOOR_NS = TIME_EDGES[80]
-"""1.024 ms, an edge of the fixed bins: τ is never lower. Model time is a part of a reply that may take
-50 ms; below a fiftieth of that no caller can tell two models apart, and a busy machine's wake-ups would
+TAU_FLOOR_NS = TIME_EDGES[64]
+"""0.256 ms, an edge of the fixed bins: τ is never lower. Model time is a part of a reply that may take
+50 ms; below a two-hundredth of that no caller can tell two models apart, and a busy machine's wake-ups would
 be compared instead."""
 WATCH_ALPHA = 0.002
 """α of a guard that has no part of the budget and so only warns."""
