@@ -20,6 +20,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.builders import tiny_bundle
+from tests.failures.load import Load
 
 from interlock import settings
 from interlock.adapters.git.workspace import Workspace
@@ -234,3 +235,15 @@ def deployment(folder: Path, **control: Any) -> Iterator[Deployment]:
         yield made
     finally:
         made.stop()
+
+
+@contextlib.contextmanager
+def champion_under_load(folder: Path, cuts: Any) -> Iterator[tuple[Deployment, Load]]:
+    """A deployment whose first release, 1.0.0, has settled and answers a load."""
+    with deployment(folder) as made:
+        url = made.serve()
+        made.control()
+        made.release("1.0.0", cuts=cuts)
+        made.until(lambda: made.ended("1.0.0"), "the first release settles")
+        with Load(url) as load:
+            yield made, load

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.failures.deployment import Deployment, deployment
+from tests.failures.deployment import Deployment, champion_under_load
 from tests.failures.load import Load
 
 from interlock.decision.admin import ServiceState
@@ -27,13 +27,8 @@ MILD, STRICT = ((1.0, "DECLINE"),), ((0.0, "STEP_UP"),)
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployment, Load]]:
-    with deployment(tmp_path_factory.mktemp("d")) as made:
-        url = made.serve()
-        made.control()
-        made.release("1.0.0", cuts=MILD)
-        made.until(lambda: made.ended("1.0.0"), "the first release settles")
-        with Load(url) as load:
-            yield made, load
+    with champion_under_load(tmp_path_factory.mktemp("d"), MILD) as both:
+        yield both
 
 
 def settled_state(made: Deployment, told: dict[str, Any]) -> tuple[Any, ...]:

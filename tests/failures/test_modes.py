@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.failures.deployment import Deployment, deployment
+from tests.failures.deployment import Deployment, champion_under_load
 from tests.failures.load import Load
 
 from interlock.base.errors import InterlockError
@@ -30,13 +30,8 @@ LONG = "{weight: 50, for: 600s}"
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployment, Load]]:
-    with deployment(tmp_path_factory.mktemp("d")) as made:
-        url = made.serve()
-        made.control()
-        made.release("1.0.0", cuts=MILD)
-        made.until(lambda: made.ended("1.0.0"), "the first release settles")
-        with Load(url) as load:
-            yield made, load
+    with champion_under_load(tmp_path_factory.mktemp("d"), MILD) as both:
+        yield both
 
 
 def door(made: Deployment) -> Scorers:

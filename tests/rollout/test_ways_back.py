@@ -26,10 +26,8 @@ def canary(**policy: object) -> World:
     return world
 
 
-def test_a_latch_before_the_settled_table_goes_back() -> None:
-    world = settled()
-    world.release("1.1.0", steps="{weight: 50, for: 1s}", watch=1)
-    world.until(State.WATCHING)
+def latch_before_the_settled_table(world: World) -> None:
+    """The rollout settles, its table does not arrive, and the supervisor goes back meanwhile."""
     install = world.scorers.install
 
     def refuses(table):  # type: ignore[no-untyped-def]
@@ -42,6 +40,13 @@ def test_a_latch_before_the_settled_table_goes_back() -> None:
     world.scorers.retreat("fraud", "by-supervisor", "errors over the ceiling", "supervisor", world.clock.now_ns())
     world.scorers.install = install  # type: ignore[method-assign]
     world.finish()
+
+
+def test_a_latch_before_the_settled_table_goes_back() -> None:
+    world = settled()
+    world.release("1.1.0", steps="{weight: 50, for: 1s}", watch=1)
+    world.until(State.WATCHING)
+    latch_before_the_settled_table(world)
     assert world.serving() == "1.0.0"
     assert rollouts(world)[-1].state is State.ROLLED_BACK
     assert world.store.after(0, ("release.quarantined",))
@@ -230,18 +235,7 @@ def test_a_latch_before_the_settled_table_of_a_first_release_goes_back_to_the_fa
     world = World()
     world.release("1.0.0", watch=1)
     world.until(State.WATCHING)
-    install = world.scorers.install
-
-    def refuses(table):  # type: ignore[no-untyped-def]
-        if table.settled:
-            raise UnreachableError("no answer", "ask again")
-        return install(table)
-
-    world.scorers.install = refuses  # type: ignore[method-assign]
-    world.until(State.SETTLED)
-    world.scorers.retreat("fraud", "by-supervisor", "errors over the ceiling", "supervisor", world.clock.now_ns())
-    world.scorers.install = install  # type: ignore[method-assign]
-    world.finish()
+    latch_before_the_settled_table(world)
     assert rollouts(world)[-1].state is State.ROLLED_BACK
     assert world.serving() is None
     assert not world.controller._known.settled

@@ -322,10 +322,8 @@ def _duration(rollout: Rollout, plan: Plan) -> float:
 
 
 def _after_loading(rollout: Rollout, plan: Plan, tau_ns: int | None, now_ns: int) -> Rollout:
-    if rollout.champion is None:
-        return _promoted(rollout, plan, now_ns)
-    if plan.strategy == ROLLBACK:
-        # It had settled before: analysis is skipped, the admission was not (argo#3669, argo#2168).
+    # What had settled before skips its analysis, not its admission (argo#3669, argo#2168).
+    if rollout.champion is None or plan.strategy == ROLLBACK:
         return _promoted(rollout, plan, now_ns)
     if tau_ns is None and seconds_since(rollout.loaded_ns, now_ns) < plan.tau_wait_s:
         return rollout

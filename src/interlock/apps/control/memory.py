@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from interlock.base.clock import NS_PER_S
 from interlock.rollout import journal
+from interlock.rollout.options import RolloutOptions
 from interlock.rollout.states import FINAL, State
 from interlock.rollout.values import Rollout, Standing, Target
 from interlock.trust.event import Event
@@ -29,6 +31,7 @@ _MARKS = (
     "scorer.started",
     RETURN,
 )
+_DAY_NS = 86_400 * NS_PER_S
 _BACK = (State.ROLLING_BACK, State.RETREATED, State.ROLLED_BACK)
 
 
@@ -112,19 +115,19 @@ class Memory:
         """The settled rollouts of a service as they were at a time, oldest first."""
         return [each for each in self.settled.get(service, ()) if each.ended_ns <= at_ns]
 
-    def earlier(self, service: str, versions: int, since_ns: int, at_ns: int) -> list[Rollout]:
+    def earlier(self, service: str, options: RolloutOptions, at_ns: int) -> list[Rollout]:
         """Settled rollouts that one may return to, newest first.
 
         Args:
             service: whose.
-            versions: how many different releases, the live one included, are within the horizon.
-            since_ns: wall time before which what had ended is too old.
+            options: how many releases and days are within the horizon.
             at_ns: wall time at which it is asked: what has settled since does not count.
         """
+        since_ns = at_ns - round(options.horizon_days * _DAY_NS)
         settled = self.settled_by(service, at_ns)
         found: dict[str, Rollout] = {}
         for rollout in reversed(settled):
-            if rollout.folder not in found and len(found) < versions:
+            if rollout.folder not in found and len(found) < options.horizon_versions:
                 found[rollout.folder] = rollout
         kept = list(found.values())[1:]
         known = [each for each in kept if (service, each.folder) not in self.quarantined]

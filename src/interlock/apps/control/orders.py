@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from interlock.apps.control.memory import ABORT, PAUSE, RESUME, RETURN, Memory
-from interlock.base.clock import NS_PER_S
 from interlock.base.errors import RefusedError, UsageError
 from interlock.privacy.redact import redact
 from interlock.rollout.options import RolloutOptions
@@ -29,7 +28,6 @@ MAX_ACTOR = 128
 _MAX_VERSION = 64
 _GOING_BACK = (State.ROLLING_BACK, State.RETREATED)
 _CAN_ADVANCE = (State.SHADOW, State.CANARY, State.WATCHING)
-_DAY_NS = 86_400 * NS_PER_S
 _FIELDS: Mapping[str, frozenset[str]] = {
     "abort": frozenset({"actor", "reason", "latched"}),
     "pause": frozenset({"actor", "reason"}),
@@ -135,8 +133,7 @@ def standing(memory: Memory, service: str, options: RolloutOptions, now_ns: int,
     active = memory.active(service)
     under_way = active if active is not None and active.state not in FINAL else None
     settled = memory.settled.get(service, [])
-    since = now_ns - round(options.horizon_days * _DAY_NS)
-    earlier = memory.earlier(service, options.horizon_versions, since, now_ns)
+    earlier = memory.earlier(service, options, now_ns)
     return Standing(
         known or bool(active or settled),
         under_way,

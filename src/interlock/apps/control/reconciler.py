@@ -277,9 +277,7 @@ class Reconciler:
 
     def _settled_before(self, service: str, folder: str) -> bool:
         """Whether a release is one that may serve again without a new analysis."""
-        now = self._ports.clock.now_ns()
-        since = now - round(self._options.horizon_days * 86_400 * NS_PER_S)
-        earlier = self._known.earlier(service, self._options.horizon_versions, since, now)
+        earlier = self._known.earlier(service, self._options, self._ports.clock.now_ns())
         return any(each.folder == folder for each in earlier)
 
     def _reconsider(self, active: Rollout, wish: Wish, live: Target | None, observed: Observed | None) -> None:

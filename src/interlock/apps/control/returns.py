@@ -27,7 +27,6 @@ from interlock.trust.ports import EventStore
 
 _log = logging.getLogger(__name__)
 _RETRY_NS = NS_PER_S // 2
-_DAY_NS = 86_400 * NS_PER_S
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,7 @@ class Returns:
         self._running[request.id] = _Returning(left, wanted, self._runner.submit(lambda: source.revert(inverse)))
 
     def _chosen(self, memory: Memory, request: Event, service: str, version: object) -> Rollout:
-        since = request.time_ns - round(self._options.horizon_days * _DAY_NS)
-        known = memory.earlier(service, self._options.horizon_versions, since, request.time_ns)
+        known = memory.earlier(service, self._options, request.time_ns)
         found = next((each for each in known if version in (None, each.version)), None)
         if found is None:
             names = ", ".join(each.version for each in known) or "none"
