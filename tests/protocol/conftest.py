@@ -13,7 +13,7 @@ LIMITS = {
     "max_body_bytes": 20_000,
     "max_instances": 4,
     "max_pipeline": 8,
-    "header_timeout_s": 0.5,
+    "header_timeout_s": 1.5,  # sixty sends of one byte must fit on a busy machine
     "body_timeout_s": 0.5,
     "idle_timeout_s": 3.0,
 }
